@@ -1,0 +1,45 @@
+# What a fresh Debian machine with root, python3, git and make needs is installed by these targets themselves.
+PYTHON ?= python3
+VENV := .venv
+# Debian 12's versions of what the program runs on; everything else is as new as in $(VENV).
+OLDEST := .venv-oldest
+OLDEST_PINS := click==8.1.3 pyroute2==0.7.2
+
+.PHONY: test lint demo bench clean tools bench-tools
+
+test: tools $(VENV)/ready $(OLDEST)/ready lint
+	$(VENV)/bin/python -m pytest
+	$(OLDEST)/bin/python -m pytest
+
+lint: $(VENV)/ready
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+
+demo: tools $(VENV)/ready
+	@$(VENV)/bin/python tests/demo.py
+
+bench: bench-tools $(VENV)/ready
+	PYTHONPATH=tests $(VENV)/bin/python tests/bench/bench.py $(BENCH)
+
+clean:
+	rm -rf $(VENV) $(OLDEST) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+tools:
+	@./tests/install-tools ip:iproute2 ebtables:ebtables nft:nftables tcpdump:tcpdump ping:iputils-ping \
+		ndisc6:ndisc6 ndppd:ndppd atk6-fuzz_ip6:thc-ipv6 sysctl:procps
+
+bench-tools: tools
+	@./tests/install-tools gcc:gcc gcc:libc6-dev
+
+$(VENV)/ready: pyproject.toml
+	@./tests/install-tools venv:python3-venv
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --upgrade --editable .[dev]
+	@touch $@
+
+$(OLDEST)/ready: pyproject.toml
+	@./tests/install-tools venv:python3-venv
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/pip install --quiet --upgrade --editable .[dev] $(OLDEST_PINS)
+	@touch $@

@@ -1,0 +1,1 @@
+"""Answers IPv6 neighbor solicitations for addresses that live behind this host."""

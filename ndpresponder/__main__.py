@@ -1,0 +1,5 @@
+"""python -m ndpresponder."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,136 @@
+"""The commands. Usage errors end with status 2, run time errors with 1, each in one line."""
+
+import sys
+from typing import Any, NoReturn
+
+import click
+
+from . import log
+from .addresses import AddressSet
+from .config import Config, ConfigError, parse_addresses
+from .filter import compile_filter, disassemble, numbers
+from .policy import Override
+
+_PREFIX_HELP = "IPv6 prefix or address to answer for; repeat it, or separate several with commas."
+_EXCLUDE_HELP = "Prefix or address inside of those that is not answered; the longest match decides."
+_subnets = click.option("-n", "--subnet", "subnets", multiple=True, metavar="PREFIX", help=_PREFIX_HELP)
+_exclusions = click.option("-x", "--exclude", "exclusions", multiple=True, metavar="PREFIX", help=_EXCLUDE_HELP)
+
+
+def _choices(values: type[Override] | type[log.Format]) -> "click.Choice[str]":
+    return click.Choice([member.value for member in values])
+
+
+@click.group(
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Without a command it answers until it is stopped. Example: ndpresponder -i eth0 -n 2001:db8::/112",
+)
+@click.version_option(package_name="ndpresponder")
+@click.option("-i", "--ifname", metavar="NAME", help="The uplink: the interface where the router asks.")
+@_subnets
+@_exclusions
+@click.option("-N", "--docker-network", "docker_networks", multiple=True, metavar="NAME", help="Not available yet.")
+@click.option(
+    "--router/--no-router",
+    default=True,
+    show_default=True,
+    help="Whether answers have the Router flag: this host forwards to what it answers for.",
+)
+@click.option(
+    "--override",
+    type=_choices(Override),
+    default=Override.AUTO.value,
+    show_default=True,
+    help="Whether answers have the Override flag, which displaces what the asker knew before.",
+)
+@click.option(
+    "--wait/--no-wait",
+    default=True,
+    show_default=True,
+    help="Whether to wait for an interface that is missing or down, or to fail.",
+)
+@click.option("--log-format", type=_choices(log.Format), default=log.Format.AUTO.value, show_default=True)
+@click.option(
+    "--log-level",
+    envvar="NDPRESPONDER_LOG",
+    show_envvar=True,
+    type=click.Choice(list(log.LEVELS), case_sensitive=False),
+    default="INFO",
+    show_default=True,
+)
+@click.pass_context
+def _commands(context: click.Context, /, **options: Any) -> None:
+    """Answer IPv6 neighbor solicitations for addresses that live behind this host.
+
+    Each answer comes from the very address that was asked for, so that a provider's anti-spoofing filter lets it pass.
+    """
+    if context.invoked_subcommand is None:
+        _answer(**options)
+        return
+    for name in options:
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(
+                f"options before '{context.invoked_subcommand}' have no effect; write them behind it"
+            )
+
+
+def _answer(  # noqa: PLR0913 - one for each option
+    *,
+    ifname: str | None,
+    subnets: tuple[str, ...],
+    exclusions: tuple[str, ...],
+    docker_networks: tuple[str, ...],
+    router: bool,
+    override: str,
+    wait: bool,
+    log_format: str,
+    log_level: str,
+) -> None:
+    import asyncio  # noqa: PLC0415 - a third of the start; the other commands do without
+
+    from . import daemon  # noqa: PLC0415 - the same
+
+    if docker_networks:
+        raise click.UsageError(
+            f"-N {docker_networks[0]}: this version cannot follow Docker networks yet; "
+            "name the network's IPv6 prefix with -n"
+        )
+    if ifname is None:
+        raise click.UsageError(f"name the uplink with -i; there are: {daemon.interfaces()}")
+    entries, remarks = parse_addresses(subnets, exclusions)
+    log.setup(log.LEVELS[log_level.upper()], log.Format(log_format))
+    config = Config(ifname, entries, router, Override(override), wait, remarks)
+    try:
+        asyncio.run(daemon.run(config))
+    except daemon.DaemonError as error:
+        log.fatal("failed", str(error))
+        sys.exit(1)
+
+
+@_commands.command("filter")
+@_subnets
+@_exclusions
+@click.option("--ddd", "as_numbers", is_flag=True, help="Decimal numbers after their count, as tcpdump -ddd prints.")
+def _filter(subnets: tuple[str, ...], exclusions: tuple[str, ...], *, as_numbers: bool) -> None:
+    """Print the kernel filter for these prefixes, in the wording of tcpdump -d."""
+    entries, remarks = parse_addresses(subnets, exclusions)
+    for remark in remarks:
+        click.echo(f"ndpresponder: {remark}", err=True)
+    compiled = compile_filter(AddressSet(entries))
+    if not compiled.exact:
+        click.echo("ndpresponder: wider than the prefixes: more would not fit the kernel's limit", err=True)
+    click.echo((numbers if as_numbers else disassemble)(compiled.instructions), nl=False)
+
+
+def main() -> NoReturn:
+    """Run the command line and exit."""
+    try:
+        _commands.main(prog_name="ndpresponder", standalone_mode=False)
+    except (click.ClickException, ConfigError) as error:
+        message = error.format_message() if isinstance(error, click.ClickException) else str(error)
+        click.echo(f"ndpresponder: {message}", err=True)
+        sys.exit(2)
+    except click.Abort:
+        sys.exit(130)
+    sys.exit(0)

@@ -1,0 +1,104 @@
+"""From what the operator wrote to one frozen, validated Config, or to one error that says where and why."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Interface, IPv6Network
+
+from .addresses import AddressSet, Refusal, Rule
+from .policy import Override
+from .verdict import Verdict
+
+STATIC = "static"
+"""The source of what the operator wrote, in an AddressBook and in its rules."""
+
+_NEVER_ANSWERED = {
+    IPv6Network("::/128"): "unspecified",
+    IPv6Network("::1/128"): "loopback",
+    IPv6Network("::ffff:0:0/96"): "IPv4-mapped",
+    IPv6Network("fe80::/10"): "link-local",
+    IPv6Network("ff00::/8"): "multicast",
+}
+
+
+class ConfigError(ValueError):
+    """Something the operator wrote cannot be meant. The message names the place and the way out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What to answer on one interface, and how. `remarks` are things to tell the operator, none of them fatal."""
+
+    ifname: str
+    entries: tuple[Rule | Refusal, ...]
+    router: bool
+    override: Override
+    wait: bool
+    remarks: tuple[str, ...]
+
+    @property
+    def prefixes(self) -> list[IPv6Network]:
+        """The prefixes that are answered for, in the order in which they were given."""
+        return [entry.prefix for entry in self.entries if isinstance(entry, Rule)]
+
+
+def parse_addresses(
+    prefixes: Iterable[str], exclusions: Iterable[str]
+) -> tuple[tuple[Rule | Refusal, ...], tuple[str, ...]]:
+    """Read the values of -n and -x: prefixes or addresses, several in one value with commas between them.
+
+    Returns what is answered and what is not, and remarks for the operator. Raises ConfigError.
+    """
+    remarks: list[str] = []
+    answered = [_prefix("-n", text, remarks) for text in _split(prefixes)]
+    excluded = [_prefix("-x", text, remarks) for text in _split(exclusions)]
+    remarks += (
+        f"-n {prefix} is wider than a /64: a scan of it can fill the router's neighbor table; "
+        "name only the part that is in use"
+        for prefix in answered
+        if prefix.prefixlen < 64
+    )
+    remarks += (
+        f"-x {prefix} excludes nothing: it is outside of every -n"
+        for prefix in excluded
+        if not any(prefix.overlaps(other) for other in answered)
+    )
+    rules = tuple(Rule(prefix, STATIC) for prefix in answered)
+    refusals = tuple(Refusal(prefix, Verdict.EXCLUDED) for prefix in excluded)
+    entries = rules + refusals
+    if not answered:
+        raise ConfigError("nothing to answer for: name a prefix or an address, such as -n 2001:db8::/112")
+    if not AddressSet(entries).ranges():
+        raise ConfigError("nothing to answer for: what -n names, -x excludes")
+    return entries, tuple(remarks)
+
+
+def _split(values: Iterable[str]) -> Iterator[str]:
+    for value in values:
+        yield from filter(None, map(str.strip, value.split(",")))
+
+
+def _prefix(flag: str, text: str, remarks: list[str]) -> IPv6Network:
+    try:
+        interface = IPv6Interface(text)
+    except ValueError as error:
+        raise ConfigError(f"{flag} {text}: {_why_not(text, error)}") from error
+    if interface.scope_id is not None:
+        raise ConfigError(f"{flag} {text}: a zone has no place in a prefix; the interface is named with -i")
+    prefix = interface.network
+    for never, name in _NEVER_ANSWERED.items():
+        if prefix.overlaps(never):
+            raise ConfigError(
+                f"{flag} {text}: {name} addresses ({never}) are never answered for; "
+                "name a prefix of global or unique-local ones"
+            )
+    if interface.ip != prefix.network_address:
+        remarks.append(f"{flag} {text} has bits set beyond its length; taken as {prefix}")
+    return prefix
+
+
+def _why_not(text: str, error: ValueError) -> str:
+    try:
+        IPv4Network(text, strict=False)
+    except ValueError:
+        return f"not an IPv6 prefix such as 2001:db8::/112 ({error})"
+    return "an IPv4 prefix; neighbor discovery is IPv6 only, for IPv4 the kernel has proxy_arp"

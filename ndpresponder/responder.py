@@ -1,0 +1,120 @@
+"""The path of a frame: received, parsed, decided on, answered; and what is counted on the way."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from errno import errorcode
+from ipaddress import IPv6Address
+
+from . import log
+from .addresses import AddressSet
+from .decide import decide
+from .filter import Filter, compile_filter
+from .link import Link
+from .packet import build, parse
+from .policy import Policy
+from .verdict import Verdict
+
+# A flood must not keep signals and timers waiting: after this many frames, about a millisecond, the loop turns.
+_BATCH = 256
+
+
+def answer(frame: bytes, addresses: AddressSet, policy: Policy) -> bytes | Verdict:
+    """Return the frame that answers `frame`, or why there is none. Any bytes give a value."""
+    solicitation = parse(frame)
+    if isinstance(solicitation, Verdict):
+        return solicitation
+    advertisement = decide(solicitation, addresses, policy)
+    if isinstance(advertisement, Verdict):
+        return advertisement
+    return build(advertisement)
+
+
+@dataclass(slots=True)
+class Tally:
+    """What happened to the frames so far: how many, by outcome."""
+
+    answered: int = 0
+    refused: Counter[Verdict] = field(default_factory=Counter)
+    unsent: Counter[str] = field(default_factory=Counter)
+    """Answers that the kernel did not take, by the name of its error: ENOBUFS, ENETDOWN."""
+    dropped: int = 0
+    """Frames that the kernel dropped because the queue was full."""
+
+    def since(self, earlier: "Tally") -> "Tally":
+        """Return what has been added to `earlier`, an older copy."""
+        return Tally(
+            self.answered - earlier.answered,
+            self.refused - earlier.refused,
+            self.unsent - earlier.unsent,
+            self.dropped - earlier.dropped,
+        )
+
+    def copy(self) -> "Tally":
+        """Return a copy that stays as it is."""
+        return self.since(Tally())
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the counts for a log line."""
+        return {
+            "answered": self.answered,
+            "refused": dict(self.refused),
+            "unsent": dict(self.unsent),
+            "dropped": self.dropped,
+        }
+
+    def __str__(self) -> str:
+        parts = [f"answered {self.answered}"]
+        for name, counts in (("refused", self.refused), ("could not send", self.unsent)):
+            if counts:
+                reasons = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
+                parts.append(f"{name} {counts.total()} ({reasons})")
+        if self.dropped:
+            parts.append(f"dropped {self.dropped} (queue full)")
+        return ", ".join(parts)
+
+
+class Responder:
+    """Answers what arrives on a link, for the addresses and with the policy it has at that moment."""
+
+    def __init__(self, link: Link, addresses: AddressSet, policy: Policy, tally: Tally) -> None:
+        self._link = link
+        self._addresses = addresses
+        self._policy = policy
+        self._tally = tally
+
+    def update(self, addresses: AddressSet) -> Filter:
+        """Answer for `addresses` from now on. Returns the filter that was put in place for them."""
+        compiled = compile_filter(addresses)
+        self._addresses = addresses
+        self._link.attach(compiled.instructions)
+        return compiled
+
+    def drain(self) -> None:
+        """Answer a batch of the frames that are waiting.
+
+        Raises OSError when the interface went down or away.
+        """
+        addresses, policy, tally, verbose = self._addresses, self._policy, self._tally, log.verbose()
+        for frame in self._link.receive(_BATCH):
+            reply = answer(frame, addresses, policy)
+            if verbose:
+                _trace(frame, reply)
+            if isinstance(reply, Verdict):
+                tally.refused[reply] += 1
+                continue
+            try:
+                self._link.send(reply)
+            except OSError as error:
+                # A full queue, an interface that is going down. The asker asks again (RFC 4861 section 7.2.2).
+                tally.unsent[errorcode.get(error.errno or 0, "unknown")] += 1
+            else:
+                tally.answered += 1
+
+
+def _trace(frame: bytes, reply: bytes | Verdict) -> None:
+    """Log the fate of one frame, which need not even be a solicitation."""
+    source, target = (str(IPv6Address(frame[at : at + 16].ljust(16, b"\0"))) for at in (22, 62))
+    if isinstance(reply, Verdict):
+        log.debug("refused", f"no answer for {target} to {source}: {reply}", target=target, source=source, reason=reply)
+    else:
+        log.debug("answered", f"answered for {target} to {source}", target=target, source=source)
