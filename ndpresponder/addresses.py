@@ -41,15 +41,18 @@ class Refusal:
     verdict: Verdict
 
 
-# What wins between entries for the very same prefix, the highest rank. An address that was configured as a
-# /128 is answered although it is a prefix's anycast address; an exclusion beats a rule.
-_RANK_RULE = 1
+# What wins between entries for the very same prefix: the highest rank. An address that was configured as a /128 is
+# answered although it is some prefix's anycast address; an exclusion beats a rule.
+_RANK_OF_RULE = 1
 _RANK_OF_REFUSAL = {Verdict.ANYCAST: 0, Verdict.EXCLUDED: 2, Verdict.GATEWAY: 3, Verdict.OWN_ADDRESS: 4}
 
 
-def _order(entry: Rule | Refusal) -> tuple[int, int, int]:
-    rank = _RANK_RULE if isinstance(entry, Rule) else _RANK_OF_REFUSAL[entry.verdict]
-    return int(entry.prefix.network_address), entry.prefix.prefixlen, rank
+def _order(entry: Rule | Refusal) -> tuple[int, int, int, bool, str]:
+    """Sort what contains before what is contained, and between equals the winner last."""
+    prefix = entry.prefix
+    if isinstance(entry, Rule):
+        return int(prefix.network_address), prefix.prefixlen, _RANK_OF_RULE, entry.lives_here, entry.source
+    return int(prefix.network_address), prefix.prefixlen, _RANK_OF_REFUSAL[entry.verdict], False, ""
 
 
 class AddressSet:
@@ -78,8 +81,7 @@ class AddressSet:
                 starts.append(start)
                 outcomes.append(outcome)
 
-        # Prefixes nest or are disjoint, and sort before what they contain: a stack of those that are open
-        # at the current address is enough.
+        # Prefixes nest or are disjoint: a stack of those that are open at the current address is enough.
         opened: list[tuple[int, Rule | Verdict]] = [(LAST_ADDRESS, Verdict.NOT_CONFIGURED)]
         for entry in sorted(entries, key=_order):
             first = int(entry.prefix.network_address)

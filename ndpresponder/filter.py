@@ -155,10 +155,12 @@ class _Compiler:
         self._new_returns()
 
     def compile(self, ranges: _Ranges) -> tuple[Instruction, ...]:
-        if ranges:
-            self._base()
-            self._word(ranges, 0)
-        self._place_returns()
+        if not ranges:
+            return (Instruction(RETURN, 0, 0, 0),)
+        self._base()
+        self._word(ranges, 0)
+        if self._returns_since < len(self._assembler):
+            self._place_returns()
         return self._assembler.assemble()
 
     def _base(self) -> None:

@@ -1,0 +1,92 @@
+"""The parser takes anything, and scapy reads back what the builder writes."""
+
+from ipaddress import IPv6Address
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6NDOptDstLLAddr, ICMPv6NDOptSrcLLAddr, IPv6
+from scapy.layers.l2 import Ether
+from strategies import any_address, entries, frames
+from vectors import ADDRESSES, POLICY
+
+from ndpresponder.addresses import AddressSet, Refusal, Rule
+from ndpresponder.packet import FLAG_OVERRIDE, FLAG_ROUTER, FLAG_SOLICITED, Advertisement, Solicitation, build, parse
+from ndpresponder.responder import answer
+from ndpresponder.verdict import Verdict
+
+macs = st.binary(min_size=6, max_size=6)
+unicast_macs = macs.map(lambda mac: bytes([mac[0] & 0xFE]) + mac[1:])
+unicast = st.integers(0x2000 << 112, (0x4000 << 112) - 1)
+
+
+def colons(mac: bytes) -> str:
+    return mac.hex(":")
+
+
+@given(frames, entries)
+def test_any_frame_gives_a_frame_or_a_verdict(frame: bytes, some_entries: list[Rule | Refusal]) -> None:
+    reply = answer(frame, AddressSet(some_entries), POLICY)
+    assert isinstance(reply, Verdict) or (type(reply) is bytes and len(reply) == 86)
+
+
+@given(frames)
+def test_reading_is_repeatable(frame: bytes) -> None:
+    assert parse(frame) == parse(frame)
+
+
+@given(ether_source=macs, source=unicast, target=unicast, link_address=st.none() | macs, padding=st.binary(max_size=40))
+def test_what_scapy_writes_is_read(
+    ether_source: bytes, source: int, target: int, link_address: bytes | None, padding: bytes
+) -> None:
+    group = IPv6Address((0xFF02 << 112) | (0x1FF << 24) | (target & 0xFFFFFF))
+    packet = (
+        Ether(src=colons(ether_source), dst="33:33:ff:00:00:00")
+        / IPv6(src=str(IPv6Address(source)), dst=str(group), hlim=255)
+        / ICMPv6ND_NS(tgt=str(IPv6Address(target)))
+    )
+    if link_address is not None:
+        packet /= ICMPv6NDOptSrcLLAddr(lladdr=colons(link_address))
+    expected = Solicitation(ether_source, source.to_bytes(16, "big"), group.packed, target, link_address)
+    assert parse(bytes(packet) + padding) == (Verdict.SOURCE if source == target else expected)
+
+
+@given(
+    to_mac=macs,
+    mac=macs,
+    to=any_address,
+    target=any_address,
+    flags=st.sets(st.sampled_from([FLAG_ROUTER, FLAG_SOLICITED, FLAG_OVERRIDE])).map(sum),
+)
+@example(to_mac=bytes(6), mac=bytes(6), to=0, target=0, flags=0)
+# The sum of all words is a multiple of 65535: the checksum is 0, not 65535 (RFC 1071).
+@example(to_mac=bytes(6), mac=bytes(6), to=0xFFFF - 0x8D43 + 0x2A, target=0, flags=0)
+def test_scapy_reads_what_is_built(to_mac: bytes, mac: bytes, to: int, target: int, flags: int) -> None:
+    frame = build(Advertisement(to_mac, mac, to.to_bytes(16, "big"), target, flags))
+    expected = (
+        Ether(dst=colons(to_mac), src=colons(mac))
+        / IPv6(src=str(IPv6Address(target)), dst=str(IPv6Address(to)), hlim=255)
+        / ICMPv6ND_NA(tgt=str(IPv6Address(target)), R=bool(flags & 0x80), S=bool(flags & 0x40), O=bool(flags & 0x20))
+        / ICMPv6NDOptDstLLAddr(lladdr=colons(mac))
+    )
+    assert frame == bytes(expected)
+    read = Ether(frame)
+    assert (read.dst, read.src, read.type) == (colons(to_mac), colons(mac), 0x86DD)
+    header = read[IPv6]
+    assert (header.version, header.tc, header.fl, header.plen, header.nh, header.hlim) == (6, 0, 0, 32, 58, 255)
+    assert IPv6Address(header.src) == IPv6Address(target)
+    assert IPv6Address(header.dst) == IPv6Address(to)
+    message = header[ICMPv6ND_NA]
+    assert (message.type, message.code, message.res) == (136, 0, 0)
+    assert flags == message.R << 7 | message.S << 6 | message.O << 5
+    assert IPv6Address(message.tgt) == IPv6Address(target)
+    option = message[ICMPv6NDOptDstLLAddr]
+    assert (option.type, option.len, option.lladdr) == (2, 1, colons(mac))
+    assert not option.payload
+
+
+@given(st.integers(0, 0xFFFF), unicast_macs)
+def test_an_answer_is_no_solicitation(last: int, mac: bytes) -> None:
+    """What is sent is never answered in turn, by this program or another of its kind."""
+    target = (0x20010DB8 << 96) | last
+    frame = build(Advertisement(mac, mac, bytes(16), target, FLAG_SOLICITED))
+    assert answer(frame, ADDRESSES, POLICY) is Verdict.NOT_SOLICITATION
