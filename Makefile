@@ -26,7 +26,7 @@ clean:
 	rm -rf $(VENV) $(OLDEST) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 tools:
-	@./tests/install-tools ip:iproute2 ebtables:ebtables nft:nftables tcpdump:tcpdump ping:iputils-ping \
+	@./tests/install-tools ip:iproute2 ebtables-nft:iptables nft:nftables tcpdump:tcpdump ping:iputils-ping \
 		ndisc6:ndisc6 ndppd:ndppd atk6-fuzz_ip6:thc-ipv6 sysctl:procps
 
 bench-tools: tools
