@@ -33,6 +33,7 @@ _LONGEST_CONDITIONAL_JUMP = 255  # 8 bits; an unconditional one has 32
 _PACKET_TYPE = 0xFFFFF004  # SKF_AD_OFF + SKF_AD_PKTTYPE
 _PACKET_MULTICAST = 2  # above HOST (0) and BROADCAST (1), below OTHERHOST (3) and OUTGOING (4)
 _TARGET = 62  # offset in the frame
+_LAST_WORD = 0xFFFFFFFF
 _WHOLE_FRAME = 0x40000
 
 # In a run of this many elements each is compared in turn; above that, the run is halved. An address in a run
@@ -42,7 +43,8 @@ _RUN = 8
 _NEAR = 200
 
 
-_Ranges = list[tuple[int, int]]
+_Ranges = Sequence[tuple[int, int]]
+_Rest = tuple[tuple[int, int], ...]
 
 
 class Instruction(NamedTuple):
@@ -184,7 +186,7 @@ class _Compiler:
         elements, deeper = _split(ranges, 96 - 32 * word)
         self._assembler.emit(LOAD_WORD, _TARGET + 4 * word)
         self._tree(elements)
-        for label, rest in deeper:
+        for rest, label in deeper.items():
             self._assembler.place(label)
             self._word(rest, word + 1)
 
@@ -205,6 +207,8 @@ class _Compiler:
             beyond = self._reject if number == len(elements) else None
             if first == last:
                 self._assembler.branch(JUMP_EQUAL, first, found, beyond)
+            elif last == _LAST_WORD:
+                self._assembler.branch(JUMP_GREATER_EQUAL, first, found, self._reject)
             else:
                 following = Label()
                 self._assembler.branch(JUMP_GREATER, last, beyond or following, None)
@@ -225,15 +229,15 @@ class _Compiler:
         self._new_returns()
 
 
-def _split(ranges: _Ranges, shift: int) -> tuple[list[_Element], list[tuple[Label, _Ranges]]]:
+def _split(ranges: _Ranges, shift: int) -> tuple[list[_Element], dict[_Rest, Label]]:
     """Sort ranges by the word above the lowest `shift` bits.
 
-    Returns the elements of that word, in order, and for each value that does not decide by itself its label
-    and the ranges of the lower bits.
+    Returns the elements of that word, in order, and the labels of what must be compared further, by the ranges of the
+    lower bits. Values that leave the same to compare share it: the same part of a thousand networks costs it once.
     """
     mask = (1 << shift) - 1
     whole: list[_Element] = []
-    partial: dict[int, _Ranges] = {}
+    partial: dict[int, list[tuple[int, int]]] = {}
     for first, last in ranges:
         first_word, last_word = first >> shift, last >> shift
         if first_word == last_word and (first & mask, last & mask) != (0, mask):
@@ -247,9 +251,16 @@ def _split(ranges: _Ranges, shift: int) -> tuple[list[_Element], list[tuple[Labe
             last_word -= 1
         if first_word <= last_word:
             whole.append(_Element(first_word, last_word, None))
-    deeper = [(Label(), word, rest) for word, rest in partial.items()]
-    elements = sorted(whole + [_Element(word, word, label) for label, word, _ in deeper], key=_first)
-    return elements, [(label, rest) for label, _, rest in deeper]
+
+    deeper: dict[_Rest, Label] = {}
+    elements: list[_Element] = []
+    singles = (_Element(word, word, deeper.setdefault(tuple(rest), Label())) for word, rest in partial.items())
+    for element in sorted([*whole, *singles], key=_first):
+        if elements and elements[-1].to is element.to and elements[-1].last + 1 == element.first:
+            elements[-1] = elements[-1]._replace(last=element.last)
+        else:
+            elements.append(element)
+    return elements, deeper
 
 
 def _first(element: _Element) -> int:
