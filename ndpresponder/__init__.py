@@ -1,1 +1,22 @@
-"""Answers IPv6 neighbor solicitations for addresses that live behind this host."""
+"""Answers IPv6 neighbor solicitations for addresses that live behind this host.
+
+A map of the rooms. Each imports only from the rows above its own; inside a row, from those to its left.
+
+    verdict     why a frame was not answered
+    policy      with what to answer, where that is the operator's choice
+    addresses   which addresses are answered for
+
+    packet      octets to messages and back
+    filter      addresses to a program for the kernel
+    link        one packet socket on one interface
+    netlink     what the kernel knows about the uplink, asked in a process of its own
+    config      what the operator wrote, validated
+    log         what the program says
+
+    decide      solicitation, addresses and policy to an answer or a verdict
+    responder   the path of a frame, and what is counted on it
+    daemon      assembles, runs, stops
+    cli         the commands
+
+docs/architecture.md follows a frame and an address through them.
+"""
