@@ -1,18 +1,22 @@
 """Assembles the rooms, runs them, and stops.
 
-Opens the link, waiting for the interface as long as it takes; answers; and only then looks at what is slow.
+Opens the link, waiting for the interface as long as it takes; answers; and only then looks at what is slow. Frames are
+answered in a thread of their own, which blocks in the kernel until the next one: the event loop's turn would cost
+as much as the answer, and no answer waits for what the loop is doing.
 """
 
 import asyncio
 import signal
+import sys
 from collections.abc import Sequence
 from ipaddress import IPv6Network
 from socket import if_nameindex
+from threading import Thread
 
 from . import log, netlink
 from .addresses import AddressBook, Refusal
 from .config import STATIC, Config
-from .filter import Filter, compile_filter
+from .filter import Filter
 from .link import Link, NotEthernetError
 from .policy import Policy
 from .responder import Responder, Tally
@@ -22,6 +26,8 @@ _RETRY = 0.5
 """Seconds between two looks at whether a missing interface is back."""
 _SUMMARY = 60.0
 """Seconds between two summaries."""
+_SWITCH_INTERVAL = 0.0005
+"""Seconds that an answer waits at most for the interpreter while something else is being computed."""
 _UPLINK = "uplink"
 _MOST_NAMED = 8
 """How many prefixes a log line names."""
@@ -33,6 +39,7 @@ class DaemonError(Exception):
 
 async def run(config: Config) -> None:
     """Answer until SIGINT or SIGTERM. Raises DaemonError when that is impossible."""
+    sys.setswitchinterval(_SWITCH_INTERVAL)
     serving = asyncio.ensure_future(_Daemon(config).serve())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -55,10 +62,9 @@ class _Daemon:
             log.warning("remark", remark)
         try:
             while True:
-                compiled = compile_filter(self._addresses)
-                link = await self._open(compiled)
+                link = await self._open()
                 try:
-                    await self._answer(link, compiled)
+                    await self._answer(link)
                 finally:
                     self._tally.dropped += link.drops()
                     link.close()
@@ -66,13 +72,13 @@ class _Daemon:
             log.info("stopped", f"stopped: {self._tally}", **self._tally.as_dict())
             raise
 
-    async def _open(self, compiled: Filter) -> Link:
+    async def _open(self) -> Link:
         """Return the link, as soon as the interface is there and up."""
         ifname = self._config.ifname
         waiting_for = None
         while True:
             try:
-                return Link(ifname, compiled.instructions)
+                return Link(ifname)
             except PermissionError as error:
                 raise DaemonError(
                     "no permission to open a packet socket: run as root, or grant CAP_NET_RAW "
@@ -93,34 +99,37 @@ class _Daemon:
                 log.warning("waiting", f"waiting for {obstacle}", interface=ifname, reason=reason)
             await asyncio.sleep(_RETRY)
 
-    async def _answer(self, link: Link, compiled: Filter) -> None:
+    async def _answer(self, link: Link) -> None:
         """Answer on the link until it is lost."""
-        config, loop = self._config, asyncio.get_running_loop()
-        policy = Policy(link.mac, config.router, config.override)
-        responder = Responder(link, self._addresses, policy, self._tally)
-        lost: asyncio.Future[str] = loop.create_future()
+        ifname, loop = self._config.ifname, asyncio.get_running_loop()
+        responder = Responder(link, Policy(link.mac, self._config.router, self._config.override), self._tally)
+        lost: asyncio.Future[None] = loop.create_future()
 
-        def readable() -> None:
+        def lose(error: Exception) -> None:
+            if not lost.done():
+                lost.set_exception(error)
+
+        def answer() -> None:
             try:
-                responder.drain()
-            except OSError as error:
-                loop.remove_reader(link)
-                lost.set_result(error.strerror or str(error))
+                responder.run()
+            except Exception as error:  # noqa: BLE001 - it is raised where the link is waited for
+                loop.call_soon_threadsafe(lose, error)
 
-        loop.add_reader(link, readable)
+        compiled = responder.update(self._addresses)
+        Thread(target=answer, name=f"answering on {ifname}", daemon=True).start()
+        self._announce(link, compiled)
+        beside = [
+            asyncio.ensure_future(self._leave_to_their_owners(responder)),
+            asyncio.ensure_future(self._summarize(link)),
+        ]
         try:
-            self._announce(link, compiled)
-            async with asyncio.TaskGroup() as beside:
-                tasks = [
-                    beside.create_task(self._leave_to_their_owners(responder)),
-                    beside.create_task(self._summarize(link)),
-                ]
-                reason = await lost
-                for task in tasks:
-                    task.cancel()
-            log.warning("lost", f"lost {config.ifname}: {reason}", interface=config.ifname, reason=reason)
+            await lost
+        except OSError as error:
+            log.warning("lost", f"lost {ifname}: {error.strerror}", interface=ifname, reason=error.strerror)
         finally:
-            loop.remove_reader(link)
+            responder.stop()
+            for task in beside:
+                task.cancel()
 
     def _announce(self, link: Link, compiled: Filter) -> None:
         ifname, prefixes = self._config.ifname, self._config.prefixes
@@ -177,8 +186,9 @@ class _Daemon:
             before = self._tally.copy()
             await asyncio.sleep(_SUMMARY)
             self._tally.dropped += link.drops()
-            if self._tally != before:
-                news = self._tally.since(before)
+            now = self._tally.copy()
+            if now != before:
+                news = now.since(before)
                 log.info("summary", f"last minute: {news}", **news.as_dict())
 
 

@@ -3,7 +3,7 @@
 The kernel filter only spares this module work; it never rejects what is answered here.
 """
 
-from .addresses import AddressSet
+from .addresses import AddressSet, Rule
 from .packet import (
     ALL_NODES,
     ALL_NODES_MAC,
@@ -19,6 +19,8 @@ from .verdict import Verdict
 
 _LINK_LOCAL = 0xFE80 >> 6  # fe80::/10
 _NO_MAC = bytes(6)
+# Looking a member up on its class costs 50 ns in Python 3.11.
+_ALWAYS, _AUTO = Override.ALWAYS, Override.AUTO
 
 
 def decide(solicitation: Solicitation, addresses: AddressSet, policy: Policy) -> Advertisement | Verdict:
@@ -34,7 +36,7 @@ def decide(solicitation: Solicitation, addresses: AddressSet, policy: Policy) ->
     if target >> 118 == _LINK_LOCAL:
         return Verdict.LINK_LOCAL
     outcome = addresses.lookup(target)
-    if isinstance(outcome, Verdict):
+    if not isinstance(outcome, Rule):
         return outcome
 
     flags = FLAG_ROUTER if policy.router else 0
@@ -44,13 +46,13 @@ def decide(solicitation: Solicitation, addresses: AddressSet, policy: Policy) ->
         return Advertisement(ALL_NODES_MAC, policy.link_address, ALL_NODES, target, flags)
 
     flags |= FLAG_SOLICITED
-    if policy.override is Override.ALWAYS or (
+    if policy.override is _ALWAYS or (
         # In a prefix that is too wide, a proxy must not displace the real owner (RFC 4861 section 7.2.8); and a
         # unicast solicitation comes from somebody who has an entry already.
-        policy.override is Override.AUTO and outcome.lives_here and destination[0] == 0xFF
+        policy.override is _AUTO and outcome.lives_here and destination[0] == 0xFF
     ):
         flags |= FLAG_OVERRIDE
-    if (
+    if link_address != ether_source and (
         link_address is None
         or len(link_address) != len(_NO_MAC)
         or link_address[0] & 1

@@ -12,7 +12,7 @@ the listing, tcpdump -d.
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from .addresses import AddressSet
+from .addresses import LAST_ADDRESS, AddressSet
 from .packet import ETHERTYPE_IPV6, HOP_LIMIT, NEIGHBOR_SOLICITATION, NEXT_HEADER_ICMPV6
 
 MOST_INSTRUCTIONS = 4096
@@ -275,8 +275,8 @@ def _widen(ranges: _Ranges, count: int) -> _Ranges:
     return [(ranges[begin][0], ranges[end - 1][1]) for begin, end in zip(begins, ends, strict=True)]
 
 
-def compile_filter(addresses: AddressSet) -> Filter:
-    """Compile the program that accepts solicitations for `addresses`, in at most MOST_INSTRUCTIONS instructions.
+def compile_filter(addresses: AddressSet, most: int = MOST_INSTRUCTIONS) -> Filter:
+    """Compile the program that accepts solicitations for `addresses`, in at most `most` instructions (64 or more).
 
     It is meant for a SOCK_RAW packet socket, where offset 0 is the Ethernet header: packet(7).
     """
@@ -284,12 +284,17 @@ def compile_filter(addresses: AddressSet) -> Filter:
     instructions = _Compiler().compile(ranges)
     exact = True
     count = len(ranges)
-    while len(instructions) > MOST_INSTRUCTIONS:
+    while len(instructions) > most:
         # The length is nearly proportional to the number of ranges: this ends after one or two rounds.
         exact = False
-        count = count * MOST_INSTRUCTIONS // len(instructions)
+        count = max(1, count * most // len(instructions))
         instructions = _Compiler().compile(_widen(ranges, count))
     return Filter(instructions, exact)
+
+
+REJECT_ALL = _Compiler().compile([])
+ANY_TARGET = _Compiler().compile([(0, LAST_ADDRESS)])
+"""Accepts what every other program accepts."""
 
 
 _WORDING = {

@@ -6,12 +6,12 @@ file descriptor, so that the kernel undoes it however the process ends.
 
 import os
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from errno import ENODEV
 from socket import AF_PACKET, SO_ERROR, SO_RCVBUF, SOCK_RAW, SOL_SOCKET, if_nametoindex, socket
 from struct import Struct
 
-from .filter import Instruction
+from .filter import ANY_TARGET, REJECT_ALL, Instruction
 from .packet import ETHERTYPE_IPV6
 
 # linux/if_packet.h, linux/if_arp.h, asm-generic/socket.h: what Python's socket module does not name.
@@ -22,16 +22,20 @@ _PACKET_IGNORE_OUTGOING = 23
 _PACKET_MR_ALLMULTI = 2
 _ARPHRD_ETHER = 1
 _SO_ATTACH_FILTER = 26
+_SO_RCVTIMEO = 20
 
 _PACKET_MREQ = Struct("iHH8s")
 _TPACKET_STATS = Struct("II")
 _SOCK_FILTER = Struct("HBBI")
 _SOCK_FPROG = Struct("HP")
+_TIMEVAL = Struct("ll")
 
 _LONGEST_FRAME = 65536
 # About 2,000 waiting solicitations, a flood's worth of a few milliseconds. The kernel cuts it to net.core.rmem_max.
 # More would only make the answers late: a router asks again after a second (RFC 4861 section 10).
 _RECEIVE_BUFFER = 1 << 21
+PATIENCE = 0.5
+"""Seconds that receive() waits."""
 
 
 class NotEthernetError(Exception):
@@ -39,7 +43,7 @@ class NotEthernetError(Exception):
 
 
 class Link:
-    """A packet socket that is bound to the interface `ifname` and receives what the filter accepts.
+    """A packet socket that is bound to the interface `ifname`; it receives nothing until a filter is attached.
 
     `mac` is the interface's address, 6 octets, at the time of opening.
 
@@ -47,14 +51,14 @@ class Link:
     such interface, ENETDOWN when it is down.
     """
 
-    def __init__(self, ifname: str, instructions: Sequence[Instruction]) -> None:
+    def __init__(self, ifname: str) -> None:
         # With protocol 0 nothing is received before bind(): no frame passes unfiltered (packet(7)).
         self._socket = socket(AF_PACKET, SOCK_RAW, 0)
         try:
-            self._socket.setblocking(False)  # noqa: FBT003 - the standard library's signature
+            self._attach(REJECT_ALL)
+            self._socket.setsockopt(SOL_SOCKET, _SO_RCVTIMEO, _TIMEVAL.pack(0, int(PATIENCE * 1e6)))
             self._socket.setsockopt(SOL_SOCKET, SO_RCVBUF, _RECEIVE_BUFFER)
             self._socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
-            self.attach(instructions)
             index = _index(ifname)
             # The solicited-node groups of addresses that are not the host's own: without this the interface's
             # own filter drops them.
@@ -73,31 +77,35 @@ class Link:
             self._socket.close()
             raise OSError(error, os.strerror(error), ifname)
 
-    def fileno(self) -> int:
-        """Return the descriptor that becomes readable when a frame has arrived."""
-        return self._socket.fileno()
-
     def close(self) -> None:
         """Leave the interface as it was."""
         self._socket.close()
 
     def attach(self, instructions: Sequence[Instruction]) -> None:
-        """Replace the filter, atomically: each frame meets the old program or the new one."""
+        """Replace the filter. No frame that the old and the new program both accept is lost.
+
+        Raises OSError with errno ENOMEM for a program that is too large for net.core.optmem_max; ANY_TARGET is in place
+        then.
+        """
+        # The kernel charges the new program before it frees the old one. By way of a small one there is always room
+        # for that small one, so the next replacement cannot fail for what is in place now.
+        self._attach(ANY_TARGET)
+        self._attach(instructions)
+
+    def _attach(self, instructions: Sequence[Instruction]) -> None:
         program = array("B", b"".join(_SOCK_FILTER.pack(*instruction) for instruction in instructions))
         address, _ = program.buffer_info()
         self._socket.setsockopt(SOL_SOCKET, _SO_ATTACH_FILTER, _SOCK_FPROG.pack(len(instructions), address))
 
-    def receive(self, most: int) -> Iterator[bytes]:
-        """Yield the frames that are waiting, at most `most`.
+    def receive(self) -> bytes | None:
+        """Wait for a frame and return it, or None when none came within PATIENCE.
 
         Raises OSError when the interface went down or away; the kernel reports that once.
         """
-        receive = self._socket.recv
         try:
-            for _ in range(most):
-                yield receive(_LONGEST_FRAME)
+            return self._socket.recv(_LONGEST_FRAME)
         except BlockingIOError:
-            return
+            return None
 
     def send(self, frame: bytes) -> None:
         """Send a whole Ethernet frame. Raises OSError when it cannot be queued."""

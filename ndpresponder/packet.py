@@ -31,7 +31,7 @@ SOLICITED_NODE_PREFIX = bytes.fromhex("ff0200000000000000000001ff")
 
 # Ethernet: destination, source, type. IPv6 (RFC 8200 section 3): version to flow label, payload length, next
 # header, hop limit, source, destination. ICMPv6 (RFC 4861 section 4.3): type, code, checksum, reserved, target.
-_SOLICITATION = Struct("!6x6sHIHBB16s16sBBH4x16s")
+_SOLICITATION = Struct("!6x6sHIHBB16s16sBB6x16s")
 _OPTIONS = _SOLICITATION.size
 _SOURCE = 22  # the pseudo-header's addresses, then the message, are one run of octets from here
 _MESSAGE = 54
@@ -41,6 +41,8 @@ _SHORTEST_PAYLOAD = 24
 # of section 4.6.1: type, length in units of 8 octets, link-layer address.
 _ADVERTISEMENT = Struct("!6s6sHIHBB16s16sBBHB3x16sBB6s")
 _ADVERTISEMENT_PAYLOAD = _ADVERTISEMENT.size - _MESSAGE
+
+_integer = int.from_bytes  # big-endian, as all of this is
 
 _IPV6_FIRST_WORD = 6 << 28
 # Of the advertisement's checksum everything that never changes: the pseudo-header's length and next header
@@ -89,7 +91,6 @@ def parse(frame: bytes) -> Solicitation | Verdict:
         destination,
         icmp_type,
         code,
-        _checksum,
         target_octets,
     ) = _SOLICITATION.unpack_from(frame)
     if ethertype != ETHERTYPE_IPV6:
@@ -112,7 +113,7 @@ def parse(frame: bytes) -> Solicitation | Verdict:
     if length % 8:
         return Verdict.OPTIONS
     # 2**16 is 1 modulo 65535: the ones-complement sum of 16-bit words (RFC 1071) is one remainder.
-    if (int.from_bytes(frame[_SOURCE:end], "big") + length + NEXT_HEADER_ICMPV6) % 0xFFFF:
+    if (_integer(frame[_SOURCE:end]) + length + NEXT_HEADER_ICMPV6) % 0xFFFF:
         return Verdict.CHECKSUM
 
     link_address = None
@@ -125,7 +126,7 @@ def parse(frame: bytes) -> Solicitation | Verdict:
             link_address = frame[at + 2 : option_end]
         at = option_end
 
-    target = int.from_bytes(target_octets, "big")
+    target = _integer(target_octets)
     # ff00::/8, and of ::/80 the unspecified address, loopback and ::ffff:0:0/96 (RFC 4291 section 2.5.5.2).
     if target_octets[0] == 0xFF or target <= 1 or target >> 32 == 0xFFFF:
         return Verdict.TARGET
@@ -164,19 +165,10 @@ def build(advertisement: Advertisement) -> bytes:
     link-local address is dropped. The one option is the target link-layer address, `ether_source`.
     """
     ether_destination, ether_source, destination, target, flags = advertisement
-    target_octets = target.to_bytes(16, "big")
+    target_octets = target.to_bytes(16)
     # The target counts twice, as IPv6 source and in the message. Each field stands at an even offset, so that
     # its value modulo 65535 is its sum.
-    checksum = (
-        -(
-            2 * target
-            + int.from_bytes(destination, "big")
-            + int.from_bytes(ether_source, "big")
-            + (flags << 8)
-            + _CONSTANT_SUM
-        )
-        % 0xFFFF
-    )
+    checksum = -(2 * target + _integer(destination) + _integer(ether_source) + (flags << 8) + _CONSTANT_SUM) % 0xFFFF
     return _ADVERTISEMENT.pack(
         ether_destination,
         ether_source,

@@ -2,29 +2,29 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
-from errno import errorcode
+from errno import ENOMEM, errorcode
 from ipaddress import IPv6Address
 
 from . import log
 from .addresses import AddressSet
 from .decide import decide
-from .filter import Filter, compile_filter
+from .filter import ANY_TARGET, Filter, compile_filter
 from .link import Link
-from .packet import build, parse
+from .packet import Advertisement, Solicitation, build, parse
 from .policy import Policy
 from .verdict import Verdict
 
-# A flood must not keep signals and timers waiting: after this many frames, about a millisecond, the loop turns.
-_BATCH = 256
+# Below this many instructions a widened filter tells hardly more than one for any target.
+_SMALLEST_FILTER = 64
 
 
 def answer(frame: bytes, addresses: AddressSet, policy: Policy) -> bytes | Verdict:
     """Return the frame that answers `frame`, or why there is none. Any bytes give a value."""
     solicitation = parse(frame)
-    if isinstance(solicitation, Verdict):
+    if not isinstance(solicitation, Solicitation):
         return solicitation
     advertisement = decide(solicitation, addresses, policy)
-    if isinstance(advertisement, Verdict):
+    if not isinstance(advertisement, Advertisement):
         return advertisement
     return build(advertisement)
 
@@ -40,6 +40,10 @@ class Tally:
     dropped: int = 0
     """Frames that the kernel dropped because the queue was full."""
 
+    def copy(self) -> "Tally":
+        """Return a copy that stays as it is, also while another thread counts on."""
+        return Tally(self.answered, Counter(self.refused), Counter(self.unsent), self.dropped)
+
     def since(self, earlier: "Tally") -> "Tally":
         """Return what has been added to `earlier`, an older copy."""
         return Tally(
@@ -48,10 +52,6 @@ class Tally:
             self.unsent - earlier.unsent,
             self.dropped - earlier.dropped,
         )
-
-    def copy(self) -> "Tally":
-        """Return a copy that stays as it is."""
-        return self.since(Tally())
 
     def as_dict(self) -> dict[str, object]:
         """Return the counts for a log line."""
@@ -74,41 +74,62 @@ class Tally:
 
 
 class Responder:
-    """Answers what arrives on a link, for the addresses and with the policy it has at that moment."""
+    """Answers what arrives on a link, for the addresses it has at that moment."""
 
-    def __init__(self, link: Link, addresses: AddressSet, policy: Policy, tally: Tally) -> None:
+    def __init__(self, link: Link, policy: Policy, tally: Tally) -> None:
         self._link = link
-        self._addresses = addresses
         self._policy = policy
         self._tally = tally
+        self._addresses = AddressSet()
+        self._stopped = False
 
     def update(self, addresses: AddressSet) -> Filter:
         """Answer for `addresses` from now on. Returns the filter that was put in place for them."""
         compiled = compile_filter(addresses)
         self._addresses = addresses
-        self._link.attach(compiled.instructions)
-        return compiled
+        while True:
+            try:
+                self._link.attach(compiled.instructions)
+            except OSError as error:
+                half = len(compiled.instructions) // 2
+                if error.errno != ENOMEM:
+                    raise
+                if half < _SMALLEST_FILTER:
+                    return Filter(ANY_TARGET, exact=False)
+                compiled = compile_filter(addresses, half)
+            else:
+                return compiled
 
-    def drain(self) -> None:
-        """Answer a batch of the frames that are waiting.
-
-        Raises OSError when the interface went down or away.
-        """
-        addresses, policy, tally, verbose = self._addresses, self._policy, self._tally, log.verbose()
-        for frame in self._link.receive(_BATCH):
-            reply = answer(frame, addresses, policy)
+    def run(self) -> None:
+        """Answer until stop() is called. Raises OSError when the interface went down or away."""
+        tally, policy, verbose = self._tally, self._policy, log.verbose()
+        receive, send = self._link.receive, self._link.send
+        while not self._stopped:
+            try:
+                frame = receive()
+            except OSError:
+                if self._stopped:
+                    return  # the link was closed on purpose
+                raise
+            if frame is None:
+                continue
+            reply = answer(frame, self._addresses, policy)
             if verbose:
                 _trace(frame, reply)
-            if isinstance(reply, Verdict):
+            if not isinstance(reply, bytes):
                 tally.refused[reply] += 1
                 continue
             try:
-                self._link.send(reply)
+                send(reply)
             except OSError as error:
                 # A full queue, an interface that is going down. The asker asks again (RFC 4861 section 7.2.2).
                 tally.unsent[errorcode.get(error.errno or 0, "unknown")] += 1
             else:
                 tally.answered += 1
+
+    def stop(self) -> None:
+        """Let run() return, after the frame that it waits for or is at; the link can be closed at once."""
+        self._stopped = True
 
 
 def _trace(frame: bytes, reply: bytes | Verdict) -> None:
