@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from errno import ENOMEM, errorcode
 from ipaddress import IPv6Address
+from threading import Event
 
 from . import log
 from .addresses import AddressSet
@@ -81,7 +82,7 @@ class Responder:
         self._policy = policy
         self._tally = tally
         self._addresses = AddressSet()
-        self._stopped = False
+        self._stopping = Event()
 
     def update(self, addresses: AddressSet) -> Filter:
         """Answer for `addresses` from now on. Returns the filter that was put in place for them."""
@@ -104,11 +105,11 @@ class Responder:
         """Answer until stop() is called. Raises OSError when the interface went down or away."""
         tally, policy, verbose = self._tally, self._policy, log.verbose()
         receive, send = self._link.receive, self._link.send
-        while not self._stopped:
+        while not self._stopping.is_set():
             try:
                 frame = receive()
             except OSError:
-                if self._stopped:
+                if self._stopping.is_set():
                     return  # the link was closed on purpose
                 raise
             if frame is None:
@@ -129,7 +130,7 @@ class Responder:
 
     def stop(self) -> None:
         """Let run() return, after the frame that it waits for or is at; the link can be closed at once."""
-        self._stopped = True
+        self._stopping.set()
 
 
 def _trace(frame: bytes, reply: bytes | Verdict) -> None:
