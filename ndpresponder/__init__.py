@@ -20,3 +20,5 @@ A map of the rooms. Each imports only from the rows above its own; inside a row,
 
 docs/architecture.md follows a frame and an address through them.
 """
+
+__version__ = "0.1.0"

@@ -5,7 +5,7 @@ from typing import Any, NoReturn
 
 import click
 
-from . import log
+from . import __version__, log
 from .addresses import AddressSet
 from .config import Config, ConfigError, parse_addresses
 from .filter import compile_filter, disassemble, numbers
@@ -26,7 +26,7 @@ def _choices(values: type[Override] | type[log.Format]) -> "click.Choice[str]":
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Without a command it answers until it is stopped. Example: ndpresponder -i eth0 -n 2001:db8::/112",
 )
-@click.version_option(package_name="ndpresponder")
+@click.version_option(__version__)
 @click.option("-i", "--ifname", metavar="NAME", help="The uplink: the interface where the router asks.")
 @_subnets
 @_exclusions
@@ -96,7 +96,7 @@ def _answer(  # noqa: PLR0913 - one for each option
             f"-N {docker_networks[0]}: this version cannot follow Docker networks yet; "
             "name the network's IPv6 prefix with -n"
         )
-    if ifname is None:
+    if not ifname:
         raise click.UsageError(f"name the uplink with -i; there are: {daemon.interfaces()}")
     entries, remarks = parse_addresses(subnets, exclusions)
     log.setup(log.LEVELS[log_level.upper()], log.Format(log_format))

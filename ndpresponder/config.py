@@ -44,7 +44,7 @@ class Config:
 def parse_addresses(
     prefixes: Iterable[str], exclusions: Iterable[str]
 ) -> tuple[tuple[Rule | Refusal, ...], tuple[str, ...]]:
-    """Read the values of -n and -x: prefixes or addresses, several in one value with commas between them.
+    """Read the values of -n and -x: prefixes or addresses, several in one value with commas or blanks between them.
 
     Returns what is answered and what is not, and remarks for the operator. Raises ConfigError.
     """
@@ -58,9 +58,9 @@ def parse_addresses(
         if prefix.prefixlen < 64
     )
     remarks += (
-        f"-x {prefix} excludes nothing: it is outside of every -n"
+        f"-x {prefix} excludes nothing: it is inside of no -n, and the longest match decides"
         for prefix in excluded
-        if not any(prefix.overlaps(other) for other in answered)
+        if not any(prefix.subnet_of(other) for other in answered)
     )
     rules = tuple(Rule(prefix, STATIC) for prefix in answered)
     refusals = tuple(Refusal(prefix, Verdict.EXCLUDED) for prefix in excluded)
@@ -74,7 +74,7 @@ def parse_addresses(
 
 def _split(values: Iterable[str]) -> Iterator[str]:
     for value in values:
-        yield from filter(None, map(str.strip, value.split(",")))
+        yield from value.replace(",", " ").split()
 
 
 def _prefix(flag: str, text: str, remarks: list[str]) -> IPv6Network:

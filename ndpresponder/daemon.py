@@ -170,12 +170,12 @@ class _Daemon:
                     )
         owned = _owned(uplink)
         inside = sorted(str(refusal.prefix.network_address) for refusal in owned if self._answers(refusal.prefix))
-        if inside:
-            log.info("owned", f"not answering for {_some(inside)}: held by {ifname} or its gateway", interface=ifname)
         addresses = self._book.publish(_UPLINK, owned)
         if addresses != self._addresses:
             self._addresses = addresses
             responder.update(addresses)
+        if inside:
+            log.info("owned", f"not answering for {_some(inside)}: held by {ifname} or its gateway", interface=ifname)
 
     def _answers(self, prefix: IPv6Network) -> bool:
         return not isinstance(self._addresses.lookup(int(prefix.network_address)), Verdict)

@@ -54,8 +54,11 @@ async def snapshot(ifname: str) -> Snapshot:
     if process.returncode:
         last_line = errors.decode(errors="replace").strip().rpartition("\n")[2]
         raise NetlinkError(last_line or f"exit status {process.returncode}")
-    reply = json.loads(output)
-    return Snapshot(tuple(map(IPv6Interface, reply["addresses"])), tuple(map(IPv6Address, reply["gateways"])))
+    try:
+        reply = json.loads(output)
+        return Snapshot(tuple(map(IPv6Interface, reply["addresses"])), tuple(map(IPv6Address, reply["gateways"])))
+    except (ValueError, TypeError, KeyError) as error:
+        raise NetlinkError(f"an unexpected reply: {output[:80]!r}") from error
 
 
 def _addresses(messages: Any, index: int) -> Iterator[str]:

@@ -123,6 +123,8 @@ class Responder:
             try:
                 send(reply)
             except OSError as error:
+                if self._stopping.is_set():
+                    return
                 # A full queue, an interface that is going down. The asker asks again (RFC 4861 section 7.2.2).
                 tally.unsent[errorcode.get(error.errno or 0, "unknown")] += 1
             else:

@@ -1,0 +1,148 @@
+"""snapshot(): the uplink's addresses and gateways as the kernel has them."""
+
+import asyncio
+from collections.abc import Callable
+from ipaddress import IPv6Address, IPv6Interface
+from pathlib import Path
+
+import pytest
+from namespaces import Namespace
+from wire import Wire
+
+from ndpresponder.netlink import NetlinkError, Snapshot, snapshot
+
+
+def look(namespace: Namespace, name: str = "eth0") -> Snapshot:
+    with namespace.entered():
+        return asyncio.run(snapshot(name))
+
+
+def of(addresses: list[str], gateways: list[str]) -> Snapshot:
+    return Snapshot(tuple(map(IPv6Interface, addresses)), tuple(map(IPv6Address, gateways)))
+
+
+@pytest.fixture
+def host(wire: Wire) -> Namespace:
+    """A host with eth0 and eth1, both up, without any address."""
+    host = wire.host
+    host.ip("link add eth1 type veth peer name peer1")
+    for name in ("eth0", "eth1", "peer1"):
+        host.ip(f"link set {name} addrgenmode none up")
+    host.ip("address flush dev eth0 scope link")
+    host.ip("address flush dev eth1 scope link")
+    return host
+
+
+def test_an_interface_without_addresses(host: Namespace) -> None:
+    assert look(host) == of([], [])
+
+
+def test_addresses_have_the_length_of_their_prefix(host: Namespace) -> None:
+    for address in ("fe80::2/64", "2001:db8:1::2/64", "2001:db8:2::2/120", "2001:db8:3::2/128"):
+        host.ip(f"address add {address} dev eth0")
+    host.ip("address add 2001:db8:9::9/64 dev eth1")
+    host.ip("address add 192.0.2.1/24 dev eth0")
+
+    addresses, gateways = look(host)
+
+    assert {str(address) for address in addresses} == {
+        *("fe80::2/64", "2001:db8:1::2/64", "2001:db8:2::2/120", "2001:db8:3::2/128")
+    }
+    assert (len(addresses), gateways) == (4, ())
+
+
+def test_an_address_with_a_peer(host: Namespace) -> None:
+    host.ip("address add 2001:db8:1::2 peer 2001:db8:1::1/128 dev eth0")
+
+    assert look(host) == of(["2001:db8:1::2/128"], [])
+
+
+@pytest.mark.parametrize(
+    ("routes", "gateways"),
+    [
+        pytest.param(["default via fe80::1 dev eth0"], ["fe80::1"], id="plain"),
+        pytest.param(["default via 2001:db8:1::1"], ["2001:db8:1::1"], id="global"),
+        pytest.param(
+            ["default via fe80::1 dev eth0 metric 100", "default via 2001:db8:1::1 metric 200"],
+            ["2001:db8:1::1", "fe80::1"],
+            id="several",
+        ),
+        pytest.param(
+            ["default nexthop via fe80::1 dev eth0 nexthop via 2001:db8:1::fe dev eth0"],
+            ["2001:db8:1::fe", "fe80::1"],
+            id="multipath",
+        ),
+        pytest.param(
+            ["default nexthop via fe80::1 dev eth0 nexthop via fe80::9 dev eth1"], ["fe80::1"], id="multipath-elsewhere"
+        ),
+        pytest.param(["default via fe80::9 dev eth1"], [], id="elsewhere"),
+        pytest.param(["default dev eth0"], [], id="no-gateway"),
+        pytest.param(["2001:db8:5::/48 via fe80::1 dev eth0"], [], id="no-default"),
+        pytest.param(
+            ["default via fe80::1 dev eth0 metric 100", "default via fe80::1 dev eth0 metric 200"],
+            ["fe80::1"],
+            id="the-same-twice",
+        ),
+        pytest.param(["default via fe80::1 dev eth0 table 100"], ["fe80::1"], id="another-table"),
+    ],
+)
+def test_gateways(host: Namespace, routes: list[str], gateways: list[str]) -> None:
+    host.ip("address add 2001:db8:1::2/64 dev eth0")
+    for route in routes:
+        host.ip(f"-6 route add {route}")
+
+    assert look(host) == of(["2001:db8:1::2/64"], gateways)
+
+
+def test_no_such_interface(host: Namespace) -> None:
+    with pytest.raises(NetlinkError, match=r"^OSError: .*[Nn]o (such device|interface with this name)") as caught:
+        look(host, "eth7")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.fixture
+def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Puts a module in the place of pyroute2."""
+
+    def replace(code: str) -> None:
+        (tmp_path / "pyroute2.py").write_text(code)
+        monkeypatch.syspath_prepend(str(tmp_path))
+
+    return replace
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("raise ImportError('broken')", "ImportError: broken"),
+        ("import sys; sys.exit(3)", "exit status 3"),
+        ("import os; os.kill(os.getpid(), 9)", "exit status -9"),
+    ],
+)
+def test_a_reader_that_fails(host: Namespace, broken: Callable[[str], None], code: str, reason: str) -> None:
+    broken(code)
+    with pytest.raises(NetlinkError) as caught:
+        look(host)
+    assert str(caught.value) == reason
+
+
+def test_a_reader_that_prints_something_else(host: Namespace, broken: Callable[[str], None]) -> None:
+    broken("print('noise', flush=True); import os; os._exit(0)")
+    with pytest.raises(NetlinkError):
+        look(host)
+
+
+def test_a_reader_that_is_interrupted_is_ended(host: Namespace, broken: Callable[[str], None]) -> None:
+    broken("import time; time.sleep(60)")
+
+    async def interrupted() -> None:
+        with host.entered():
+            looking = asyncio.ensure_future(snapshot("eth0"))
+            # Once it has begun, it is waiting for its reader to end.
+            await asyncio.sleep(0.1)
+        looking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await looking
+
+    # asyncio.run() would wait for nothing; what is left running shows as a ResourceWarning, which is an error here.
+    asyncio.run(interrupted())

@@ -1,0 +1,222 @@
+"""The command line, run as a user runs it, up to where a socket would be opened.
+
+What goes on from there is in the tests of the daemon, inside namespaces.
+"""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from ndpresponder import __version__
+from ndpresponder.addresses import AddressSet
+from ndpresponder.config import parse_addresses
+from ndpresponder.filter import compile_filter, disassemble, numbers
+
+PREFIX = "2001:db8::/112"
+NO_NAME = "name the uplink with -i; there are: "
+NO_DOCKER = "this version cannot follow Docker networks yet; name the network's IPv6 prefix with -n"
+NOTHING = "nothing to answer for: name a prefix or an address, such as -n 2001:db8::/112"
+# An interface that no machine has: should a usage error go unnoticed, no real one is touched.
+ABSENT = "ndpr-absent"
+
+
+def ndpresponder(*arguments: str, level: str | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name != "NDPRESPONDER_LOG"}
+    if level is not None:
+        environment["NDPRESPONDER_LOG"] = level
+    return subprocess.run(
+        [sys.executable, "-m", "ndpresponder", *arguments],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def usage_error(*arguments: str, level: str | None = None) -> str:
+    """Run a command line that is refused; return its one line without the program's name."""
+    done = ndpresponder(*arguments, level=level)
+    assert (done.returncode, done.stdout) == (2, "")
+    [line] = done.stderr.splitlines()
+    assert line.startswith("ndpresponder: ")
+    return line.removeprefix("ndpresponder: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param(("-i", ABSENT), NOTHING, id="no-prefix"),
+        pytest.param(("-i", ABSENT, "-n", PREFIX, "-x", PREFIX), "nothing to answer for: what -n", id="all-excluded"),
+        pytest.param(("-i", ABSENT, "-n", "192.0.2.0/24"), "-n 192.0.2.0/24: an IPv4 prefix;", id="ipv4"),
+        pytest.param(("-i", ABSENT, "-n", PREFIX, "-n", "fe80::1"), "-n fe80::1: link-local", id="link-local"),
+        pytest.param(("-i", ABSENT, "-n", f"{PREFIX},ff02::1"), "-n ff02::1: multicast", id="multicast"),
+        pytest.param(("-i", ABSENT, "-n", PREFIX, "-x", "eth0"), "-x eth0: not an IPv6 prefix", id="unparsable"),
+        pytest.param(("filter",), NOTHING, id="filter-without-prefix"),
+        pytest.param(("filter", "-n", "::1"), "-n ::1: loopback", id="filter-loopback"),
+    ],
+)
+def test_prefixes_that_cannot_be_meant(arguments: tuple[str, ...], message: str) -> None:
+    assert usage_error(*arguments).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--bogus",), "No such option '--bogus'."),
+        (("filter", "--bogus"), "No such option '--bogus'."),
+        (("bogus",), "No such command 'bogus'."),
+        (("-i", ABSENT, "-n", PREFIX, "bogus"), "No such command 'bogus'."),
+        (("-i",), "Option '-i' requires an argument."),
+        (("--override", "maybe"), "Invalid value for '--override': 'maybe' is not one of 'auto', 'always', 'never'."),
+        (("--log-format", "xml"), "Invalid value for '--log-format': 'xml' is not one of 'auto', 'human', 'json'."),
+        (("-N", "web", "-i", ABSENT), f"-N web: {NO_DOCKER}"),
+        (("--docker-network", "web"), f"-N web: {NO_DOCKER}"),
+        (("-i", ABSENT, "-n", PREFIX, "-N", "web", "-N", "mail"), f"-N web: {NO_DOCKER}"),
+    ],
+)
+def test_usage_errors(arguments: tuple[str, ...], message: str) -> None:
+
+    assert usage_error(*arguments).replace("option: --bogus", "option '--bogus'.") == message
+
+
+@pytest.mark.parametrize("arguments", [(), ("-n", PREFIX), ("--no-wait", "--log-format", "json")])
+def test_without_an_interface_those_that_exist_are_named(arguments: tuple[str, ...]) -> None:
+    # The wording is for up to 8 interfaces; those beyond are counted.
+    names = [name for _, name in socket.if_nameindex()]
+    there = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+    assert usage_error(*arguments) == NO_NAME + there
+
+
+def test_an_interface_without_a_name() -> None:
+    """As `-i "$UPLINK"` makes it where the variable is not set."""
+    assert usage_error("-i", "", "-n", PREFIX, "--no-wait").startswith(NO_NAME)
+
+
+@pytest.mark.parametrize("level", ["DEBUG", "INFO", "WARN", "ERROR", "FATAL", "debug", "Warn", ""])
+def test_levels_in_the_environment(level: str) -> None:
+    assert usage_error("-i", ABSENT, level=level) == NOTHING
+
+
+@pytest.mark.parametrize("level", ["TRACE", "warning", "3", " INFO"])
+def test_wrong_levels_in_the_environment(level: str) -> None:
+    line = usage_error("-i", ABSENT, "-n", PREFIX, level=level)
+    assert re.fullmatch(
+        rf"Invalid value for '--log-level'.*: '{level}' is not one of 'debug', 'info', 'warn', 'error', 'fatal'\.",
+        line,
+        re.IGNORECASE,
+    )
+    assert "NDPRESPONDER_LOG" in line
+
+
+@pytest.mark.parametrize(
+    "options", [("-i", ABSENT), ("-n", PREFIX), ("-x", PREFIX), ("--no-wait",), ("--log-level", "debug")]
+)
+def test_options_before_a_command_are_refused(options: tuple[str, ...]) -> None:
+    line = usage_error(*options, "filter", "-n", PREFIX)
+    assert line == "options before 'filter' have no effect; write them behind it"
+
+
+@pytest.mark.parametrize(("options", "wording"), [((), disassemble), (("--ddd",), numbers)])
+def test_filter(options: tuple[str, ...], wording: object) -> None:
+    entries, _ = parse_addresses([PREFIX], ["2001:db8::e000/120"])
+    assert callable(wording)
+
+    done = ndpresponder("filter", "-n", PREFIX, "-x", "2001:db8::e000/120", *options, level="DEBUG")
+
+    expected = wording(compile_filter(AddressSet(entries)).instructions)
+    assert (done.returncode, done.stdout, done.stderr) == (0, expected, "")
+
+
+def test_filter_written_out() -> None:
+    done = ndpresponder("filter", "-n", "2001:db8::d003")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "(000) ldh      [type]",
+        "(001) jgt      #0x2             jt 20\tjf 2",
+        "(002) ldh      [12]",
+        "(003) jeq      #0x86dd          jt 4\tjf 20",
+        "(004) ldb      [14]",
+        "(005) and      #0xf0",
+        "(006) jeq      #0x60            jt 7\tjf 20",
+        "(007) ldh      [20]",
+        "(008) jeq      #0x3aff          jt 9\tjf 20",
+        "(009) ldh      [54]",
+        "(010) jeq      #0x8700          jt 11\tjf 20",
+        "(011) ld       [62]",
+        "(012) jeq      #0x20010db8      jt 13\tjf 20",
+        "(013) ld       [66]",
+        "(014) jeq      #0x0             jt 15\tjf 20",
+        "(015) ld       [70]",
+        "(016) jeq      #0x0             jt 17\tjf 20",
+        "(017) ld       [74]",
+        "(018) jeq      #0xd003          jt 19\tjf 20",
+        "(019) ret      #262144",
+        "(020) ret      #0",
+    ]
+
+
+def test_what_filter_remarks_goes_to_standard_error() -> None:
+    done = ndpresponder("filter", "--ddd", "-n", "2001:db8::5/112", "-x", "fd00::")
+
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[0] == "22"
+    assert done.stderr.splitlines() == [
+        "ndpresponder: -n 2001:db8::5/112 has bits set beyond its length; taken as 2001:db8::/112",
+        "ndpresponder: -x fd00::/128 excludes nothing: it is inside of no -n, and the longest match decides",
+    ]
+
+
+def test_filter_says_that_it_is_wider() -> None:
+    # Every other address of more than the kernel's 4,096 instructions could tell apart.
+    many = ",".join(f"2001:db8::{2 * number:x}" for number in range(1, 5000))
+
+    done = ndpresponder("filter", "--ddd", "-n", many)
+
+    assert done.returncode == 0
+    count, *instructions = done.stdout.splitlines()
+    assert int(count) == len(instructions) <= 4096
+    assert done.stderr == "ndpresponder: wider than the prefixes: more would not fit the kernel's limit\n"
+
+
+def test_version() -> None:
+    done = ndpresponder("--version")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"ndpresponder, version {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "first"),
+    [
+        (("--help",), "Usage: ndpresponder [OPTIONS] [COMMAND] [ARGS]..."),
+        (("-h",), "Usage: ndpresponder [OPTIONS] [COMMAND] [ARGS]..."),
+        (("filter", "--help"), "Usage: ndpresponder filter [OPTIONS]"),
+        # As it is written, whatever else the line has.
+        (("-i", ABSENT, "-n", "nonsense", "--help"), "Usage: ndpresponder [OPTIONS] [COMMAND] [ARGS]..."),
+    ],
+)
+def test_help(arguments: tuple[str, ...], first: str) -> None:
+    done = ndpresponder(*arguments)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[0] == first
+
+
+def test_help_names_every_option_and_command() -> None:
+    printed = ndpresponder("--help").stdout
+
+    words = set(re.findall(r"(?<![\w-])--?[\w-]+", printed))
+    assert words >= {
+        *("-i", "--ifname", "-n", "--subnet", "-x", "--exclude", "-N", "--docker-network"),
+        *("--router", "--no-router", "--override", "--wait", "--no-wait", "--log-format", "--log-level"),
+        *("--version", "-h", "--help"),
+    }
+    assert "NDPRESPONDER_LOG" in printed
+    assert re.search(r"^Commands:\n  filter  ", printed, re.MULTILINE)

@@ -1,0 +1,25 @@
+"""What the documents say about each other and about the program."""
+
+import re
+from pathlib import Path
+
+from ndpresponder import __version__
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_changelog_begins_with_this_version() -> None:
+    headings = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert headings[0] == __version__
+
+
+def test_ci_runs_what_the_readme_tells_to_run() -> None:
+    assert "\n    make test\n" in (ROOT / "README.md").read_text()
+    assert (ROOT / ".ci/run").read_text().splitlines()[-1] == "exec make test"
+
+
+def test_the_map_of_rooms_names_each_of_them() -> None:
+    modules = {path.stem for path in (ROOT / "ndpresponder").glob("*.py")} - {"__init__", "__main__"}
+    for document in ("ndpresponder/__init__.py", "docs/architecture.md"):
+        text = (ROOT / document).read_text()
+        assert {module for module in modules if not re.search(rf"\b{module}\b", text)} == set(), document
