@@ -21,8 +21,18 @@ def _choices(values: type[Override] | type[log.Format]) -> "click.Choice[str]":
     return click.Choice([member.value for member in values])
 
 
+class _LevelOption(click.Option):
+    """Names the environment variable in its errors too, as newer releases of click do by themselves."""
+
+    def get_error_hint(self, _context: click.Context | None) -> str:
+        """Return the names of this option."""
+        return f"'{self.opts[0]}' (env var: '{self.envvar}')"
+
+
 @click.group(
     invoke_without_command=True,
+    # Older releases of click take the command for required.
+    subcommand_metavar="[COMMAND] [ARGS]...",
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Without a command it answers until it is stopped. Example: ndpresponder -i eth0 -n 2001:db8::/112",
 )
@@ -53,6 +63,7 @@ def _choices(values: type[Override] | type[log.Format]) -> "click.Choice[str]":
 @click.option("--log-format", type=_choices(log.Format), default=log.Format.AUTO.value, show_default=True)
 @click.option(
     "--log-level",
+    cls=_LevelOption,
     envvar="NDPRESPONDER_LOG",
     show_envvar=True,
     type=click.Choice(list(log.LEVELS), case_sensitive=False),
