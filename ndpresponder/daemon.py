@@ -9,12 +9,16 @@ import asyncio
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from errno import ENODEV
 from ipaddress import IPv6Network
 from socket import if_nameindex
 from threading import Thread
+from typing import NoReturn
 
 from . import log, netlink
-from .addresses import AddressBook, Refusal
+from .addresses import AddressBook, Refusal, Rule
 from .config import STATIC, Config
 from .filter import Filter
 from .link import Link, NotEthernetError
@@ -28,6 +32,12 @@ _SUMMARY = 60.0
 """Seconds between two summaries."""
 _SWITCH_INTERVAL = 0.0005
 """Seconds that an answer waits at most for the interpreter while something else is being computed."""
+_RETRY_AUTO = 5.0
+"""The same for a default route, which costs a snapshot; where there is netlink, it is told of at once."""
+_PAUSE = 0.2
+"""Seconds between losing a link and opening one."""
+_SETTLE = 0.2
+"""Seconds between a change of addresses or routes and the next snapshot of them."""
 _UPLINK = "uplink"
 _MOST_NAMED = 8
 """How many prefixes a log line names."""
@@ -53,13 +63,19 @@ class _Daemon:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._book = AddressBook()
-        self._addresses = self._book.publish(STATIC, config.entries)
+        self._configured = self._addresses = self._book.publish(STATIC, config.entries)
+        self._covered: set[IPv6Network] = set()
+        self._inside: list[str] = []
         self._tally = Tally()
+        self._index = 0
+        self._link_changed = asyncio.Event()
+        self._uplink_changed = asyncio.Event()
 
     async def serve(self) -> None:
         """Answer for ever, however often the interface goes and comes."""
         for remark in self._config.remarks:
             log.warning("remark", remark)
+        listening = asyncio.ensure_future(self._listen())
         try:
             while True:
                 link = await self._open()
@@ -68,16 +84,39 @@ class _Daemon:
                 finally:
                     self._tally.dropped += link.drops()
                     link.close()
+                # However often it is lost: this is no busy loop.
+                await asyncio.sleep(_PAUSE)
         except asyncio.CancelledError:
             log.info("stopped", f"stopped: {self._tally}", **self._tally.as_dict())
             raise
+        finally:
+            listening.cancel()
+
+    async def _listen(self) -> None:
+        """Set the events that tell of changes."""
+        try:
+            changes = netlink.Changes()
+        except OSError as error:
+            log.warning("netlink", f"changes of addresses and gateways are not followed: no netlink ({error.strerror})")
+            return
+        try:
+            while True:
+                topics = await changes.wait(self._index)
+                if netlink.Topic.LINK in topics:
+                    self._link_changed.set()
+                if netlink.Topic.UPLINK in topics:
+                    self._uplink_changed.set()
+        finally:
+            changes.close()
 
     async def _open(self) -> Link:
         """Return the link, as soon as the interface is there and up."""
-        ifname = self._config.ifname
         waiting_for = None
         while True:
+            ifname, obstacle = self._config.ifname, ""
             try:
+                if ifname == netlink.AUTO:
+                    ifname = (await netlink.snapshot(ifname)).ifname
                 return Link(ifname)
             except PermissionError as error:
                 raise DaemonError(
@@ -90,19 +129,34 @@ class _Daemon:
                     f"name the uplink with -i (there are: {interfaces()})"
                 ) from error
             except OSError as error:
-                reason = error.strerror
-            obstacle = f"{ifname}: {reason}; there are: {interfaces()}"
+                obstacle = error.strerror or str(error)
+            except netlink.NetlinkError as error:
+                obstacle = str(error)
             if not self._config.wait:
-                raise DaemonError(obstacle)
-            if waiting_for != reason:
-                waiting_for = reason
-                log.warning("waiting", f"waiting for {obstacle}", interface=ifname, reason=reason)
-            await asyncio.sleep(_RETRY)
+                raise DaemonError(f"{ifname}: {obstacle}; there are: {interfaces()}")
+            if waiting_for != obstacle:
+                waiting_for = obstacle
+                log.warning(
+                    "waiting",
+                    f"waiting for {ifname}: {obstacle}; there are: {interfaces()}",
+                    interface=ifname,
+                    reason=obstacle,
+                )
+            await self._look_again(ifname)
+
+    async def _look_again(self, ifname: str) -> None:
+        """Wait for something to change that may bring the interface."""
+        if ifname == netlink.AUTO:
+            await _wait(self._uplink_changed, _RETRY_AUTO)
+        else:
+            await _wait(self._link_changed, _RETRY)
 
     async def _answer(self, link: Link) -> None:
         """Answer on the link until it is lost."""
-        ifname, loop = self._config.ifname, asyncio.get_running_loop()
-        responder = Responder(link, Policy(link.mac, self._config.router, self._config.override), self._tally)
+        loop = asyncio.get_running_loop()
+        ifname, mac = link.identity()
+        self._index = link.index
+        responder = Responder(link, Policy(mac, self._config.router, self._config.override), self._tally)
         lost: asyncio.Future[None] = loop.create_future()
 
         def lose(error: Exception) -> None:
@@ -117,50 +171,90 @@ class _Daemon:
 
         compiled = responder.update(self._addresses)
         Thread(target=answer, name=f"answering on {ifname}", daemon=True).start()
-        self._announce(link, compiled)
-        beside = [
-            asyncio.ensure_future(self._leave_to_their_owners(responder)),
+        self._announce(ifname, mac, compiled)
+        running: list[asyncio.Future[None]] = [
+            lost,
+            asyncio.ensure_future(self._follow_link(ifname, link, responder)),
+            asyncio.ensure_future(self._follow_uplink(ifname, responder)),
             asyncio.ensure_future(self._summarize(link)),
         ]
         try:
-            await lost
+            # Each ends only by an error.
+            ended, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            ended.pop().result()
         except OSError as error:
             log.warning("lost", f"lost {ifname}: {error.strerror}", interface=ifname, reason=error.strerror)
         finally:
             responder.stop()
-            for task in beside:
+            for task in running:
                 task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
 
-    def _announce(self, link: Link, compiled: Filter) -> None:
-        ifname, prefixes = self._config.ifname, self._config.prefixes
+    def _announce(self, ifname: str, mac: bytes, compiled: Filter) -> None:
+        prefixes = self._config.prefixes
         size = len(compiled.instructions)
         log.info(
             "ready",
-            f"answering on {ifname} ({link.mac.hex(':')}) for {_some(prefixes)}, filter of {size} instructions"
+            f"answering on {ifname} ({mac.hex(':')}) for {_some(prefixes)}, filter of {size} instructions"
             + ("" if compiled.exact else ", wider than the prefixes: more would not fit"),
             interface=ifname,
-            mac=link.mac.hex(":"),
+            mac=mac.hex(":"),
             prefixes=len(prefixes),
             instructions=size,
             exact=compiled.exact,
         )
 
-    async def _leave_to_their_owners(self, responder: Responder) -> None:
-        """Stop answering for what the uplink itself and its gateways hold."""
-        ifname = self._config.ifname
-        try:
-            uplink = await netlink.snapshot(ifname)
-        except netlink.NetlinkError as error:
-            log.warning(
-                "netlink",
-                f"the addresses of {ifname} and of its gateway are unknown ({error}); "
-                "exclude with -x those that are inside of a prefix",
-                interface=ifname,
-            )
-            return
-        for on_link in {address.network for address in uplink.addresses if address.network.prefixlen < 128}:
+    async def _follow_link(self, ifname: str, link: Link, responder: Responder) -> NoReturn:
+        """Follow the interface's MAC and carrier. Raises OSError when it is another interface now."""
+        carrier = link.has_carrier()
+        if not carrier:
+            log.info("carrier", f"{ifname} has no carrier", interface=ifname, carrier=carrier)
+        while True:
+            self._link_changed.clear()
+            name, mac = link.identity()
+            if name != ifname:
+                raise OSError(ENODEV, f"it is called {name} now" if name else "it is no more")
+            if mac != responder.policy.link_address:
+                responder.policy = replace(responder.policy, link_address=mac)
+                log.info("mac", f"{ifname} has another MAC: {mac.hex(':')}", interface=ifname, mac=mac.hex(":"))
+            # An interface that is down has none; that it is down is reported by the link itself.
+            if link.is_up() and carrier != link.has_carrier():
+                carrier = not carrier
+                news = "has its carrier back" if carrier else "lost its carrier"
+                log.info("carrier", f"{ifname} {news}", interface=ifname, carrier=carrier)
+            await self._link_changed.wait()
+
+    async def _follow_uplink(self, ifname: str, responder: Responder) -> NoReturn:
+        """Keep to what the uplink and its gateways hold. Raises OSError when the uplink is another interface now."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self._uplink_changed.clear()
+            begun = loop.time()
+            try:
+                uplink = await netlink.snapshot(self._config.ifname)
+            except netlink.NetlinkError as error:
+                log.warning(
+                    "netlink",
+                    f"the addresses of {ifname} and of its gateway are unknown ({error}); "
+                    "exclude with -x those that are inside of a prefix",
+                    interface=ifname,
+                )
+            else:
+                if uplink.ifname != ifname:
+                    raise OSError(ENODEV, f"the default route goes through {uplink.ifname} now")
+                self._leave_to_their_owners(uplink, responder)
+            taken = loop.time() - begun
+            await self._uplink_changed.wait()
+            # Changes come in groups; and when they do not end, snapshots shall take a sixth of the time, not all of it.
+            await asyncio.sleep(max(_SETTLE, 5 * taken))
+
+    def _leave_to_their_owners(self, uplink: netlink.Snapshot, responder: Responder) -> None:
+        """Do not answer for what the uplink itself and its gateways hold."""
+        ifname = uplink.ifname
+        for on_link in _on_link(uplink):
             for prefix in self._config.prefixes:
-                if on_link.subnet_of(prefix):
+                if on_link.subnet_of(prefix) and on_link not in self._covered:
+                    self._covered.add(on_link)
                     log.warning(
                         "covers-link",
                         f"-n {prefix} covers all of {on_link}, the on-link prefix of {ifname}: no other host there can "
@@ -169,27 +263,45 @@ class _Daemon:
                         interface=ifname,
                     )
         owned = _owned(uplink)
-        inside = sorted(str(refusal.prefix.network_address) for refusal in owned if self._answers(refusal.prefix))
         addresses = self._book.publish(_UPLINK, owned)
-        if addresses != self._addresses:
-            self._addresses = addresses
-            responder.update(addresses)
-        if inside:
-            log.info("owned", f"not answering for {_some(inside)}: held by {ifname} or its gateway", interface=ifname)
+        if addresses == self._addresses:
+            return
+        self._addresses = addresses
+        responder.update(addresses)
+        inside = sorted(str(refusal.prefix.network_address) for refusal in owned if self._is_configured(refusal.prefix))
+        if inside == self._inside:
+            return
+        self._inside = inside
+        log.info(
+            "owned",
+            f"not answering for {_some(inside)}: held by {ifname} or its gateway"
+            if inside
+            else f"{ifname} and its gateway hold nothing of the prefixes any more",
+            interface=ifname,
+            addresses=inside,
+        )
 
-    def _answers(self, prefix: IPv6Network) -> bool:
-        return not isinstance(self._addresses.lookup(int(prefix.network_address)), Verdict)
+    def _is_configured(self, prefix: IPv6Network) -> bool:
+        return isinstance(self._configured.lookup(int(prefix.network_address)), Rule)
 
     async def _summarize(self, link: Link) -> None:
         """Once a minute, say what has happened since the last time, if anything has."""
+        before = self._tally.copy()
         while True:
-            before = self._tally.copy()
             await asyncio.sleep(_SUMMARY)
             self._tally.dropped += link.drops()
             now = self._tally.copy()
             if now != before:
                 news = now.since(before)
                 log.info("summary", f"last minute: {news}", **news.as_dict())
+            before = now
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    """Wait for an event, but not for ever, and take note of it."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
+    event.clear()
 
 
 def interfaces() -> str:
@@ -197,12 +309,17 @@ def interfaces() -> str:
     return _some([name for _, name in if_nameindex()])
 
 
+def _on_link(uplink: netlink.Snapshot) -> set[IPv6Network]:
+    """The prefixes of the uplink's link; an address alone is none."""
+    return {address.network for address in uplink.addresses if address.network.prefixlen < 128}
+
+
 def _owned(uplink: netlink.Snapshot) -> set[Refusal]:
     """What the uplink's kernel and its gateways answer for themselves."""
     own = {(address.ip, Verdict.OWN_ADDRESS) for address in uplink.addresses}
     gateways = {(address, Verdict.GATEWAY) for address in uplink.gateways}
     # A forwarding kernel answers for the subnet-router anycast address of each on-link prefix.
-    anycast = {(address.network.network_address, Verdict.ANYCAST) for address in uplink.addresses}
+    anycast = {(on_link.network_address, Verdict.ANYCAST) for on_link in _on_link(uplink)}
     return {Refusal(IPv6Network(address), verdict) for address, verdict in own | gateways | anycast}
 
 

@@ -7,14 +7,16 @@ file descriptor, so that the kernel undoes it however the process ends.
 import os
 from array import array
 from collections.abc import Sequence
-from errno import ENODEV
+from errno import ENODEV, EOPNOTSUPP
+from fcntl import ioctl
 from socket import AF_PACKET, SO_ERROR, SO_RCVBUF, SOCK_RAW, SOL_SOCKET, if_nametoindex, socket
 from struct import Struct
 
 from .filter import ANY_TARGET, REJECT_ALL, Instruction
 from .packet import ETHERTYPE_IPV6
 
-# linux/if_packet.h, linux/if_arp.h, asm-generic/socket.h: what Python's socket module does not name.
+# What Python's socket module does not name of linux/if_packet.h, linux/if_arp.h, linux/if.h, linux/sockios.h,
+# linux/ethtool.h and asm-generic/socket.h.
 _SOL_PACKET = 263
 _PACKET_ADD_MEMBERSHIP = 1
 _PACKET_STATISTICS = 6
@@ -23,12 +25,18 @@ _PACKET_MR_ALLMULTI = 2
 _ARPHRD_ETHER = 1
 _SO_ATTACH_FILTER = 26
 _SO_RCVTIMEO = 20
+_SIOCGIFFLAGS = 0x8913
+_IFF_UP = 0x1
+_SIOCETHTOOL = 0x8946
+_ETHTOOL_GLINK = 0xA
 
 _PACKET_MREQ = Struct("iHH8s")
 _TPACKET_STATS = Struct("II")
 _SOCK_FILTER = Struct("HBBI")
 _SOCK_FPROG = Struct("HP")
 _TIMEVAL = Struct("ll")
+_IFREQ_FLAGS = Struct("16sH14x")
+_IFREQ_DATA = Struct("16sP16x")
 
 _LONGEST_FRAME = 65536
 # About 2,000 waiting solicitations, a flood's worth of a few milliseconds. The kernel cuts it to net.core.rmem_max.
@@ -45,7 +53,7 @@ class NotEthernetError(Exception):
 class Link:
     """A packet socket that is bound to the interface `ifname`; it receives nothing until a filter is attached.
 
-    `mac` is the interface's address, 6 octets, at the time of opening.
+    `index` is the interface's number, which it keeps until it is deleted.
 
     Raises PermissionError without CAP_NET_RAW, NotEthernetError, and OSError with errno ENODEV when there is no
     such interface, ENETDOWN when it is down.
@@ -59,13 +67,13 @@ class Link:
             self._socket.setsockopt(SOL_SOCKET, _SO_RCVTIMEO, _TIMEVAL.pack(0, int(PATIENCE * 1e6)))
             self._socket.setsockopt(SOL_SOCKET, SO_RCVBUF, _RECEIVE_BUFFER)
             self._socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
-            index = _index(ifname)
+            self.index = _index(ifname)
             # The solicited-node groups of addresses that are not the host's own: without this the interface's
             # own filter drops them.
-            membership = _PACKET_MREQ.pack(index, _PACKET_MR_ALLMULTI, 0, b"")
+            membership = _PACKET_MREQ.pack(self.index, _PACKET_MR_ALLMULTI, 0, b"")
             self._socket.setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, membership)
             self._socket.bind((ifname, ETHERTYPE_IPV6))
-            *_, hardware_type, self.mac = self._socket.getsockname()
+            *_, hardware_type, _ = self._socket.getsockname()
             error = self._socket.getsockopt(SOL_SOCKET, SO_ERROR)
         except BaseException:
             self._socket.close()
@@ -80,6 +88,33 @@ class Link:
     def close(self) -> None:
         """Leave the interface as it was."""
         self._socket.close()
+
+    def identity(self) -> tuple[str, bytes]:
+        """Return the interface's name and its address, 6 octets, as they are now; no name, when it is no more."""
+        ifname, *_, mac = self._socket.getsockname()
+        return ifname, mac
+
+    def is_up(self) -> bool:
+        """Whether the operator has it up (IFF_UP of netdevice(7)). Raises OSError (ENODEV) when it is no more."""
+        ifname, _ = self.identity()
+        _, flags = _IFREQ_FLAGS.unpack(ioctl(self._socket, _SIOCGIFFLAGS, _IFREQ_FLAGS.pack(ifname.encode(), 0)))
+        return bool(flags & _IFF_UP)
+
+    def has_carrier(self) -> bool:
+        """Whether it has a carrier, or is up and does not tell. Raises OSError (ENODEV) when it is no more.
+
+        Source: ETHTOOL_GLINK of linux/ethtool.h. The flag IFF_RUNNING says the same up to a second later, when the
+        kernel's link watch comes to it.
+        """
+        ifname, _ = self.identity()
+        value = array("I", [_ETHTOOL_GLINK, 0])
+        try:
+            ioctl(self._socket, _SIOCETHTOOL, _IFREQ_DATA.pack(ifname.encode(), value.buffer_info()[0]))
+        except OSError as error:
+            if error.errno != EOPNOTSUPP:
+                raise
+            return True
+        return bool(value[1])
 
     def attach(self, instructions: Sequence[Instruction]) -> None:
         """Replace the filter. No frame that the old and the new program both accept is lost.

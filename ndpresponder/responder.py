@@ -75,11 +75,11 @@ class Tally:
 
 
 class Responder:
-    """Answers what arrives on a link, for the addresses it has at that moment."""
+    """Answers what arrives on a link, for the addresses and with the policy that it has at that moment."""
 
     def __init__(self, link: Link, policy: Policy, tally: Tally) -> None:
+        self.policy = policy
         self._link = link
-        self._policy = policy
         self._tally = tally
         self._addresses = AddressSet()
         self._stopping = Event()
@@ -103,7 +103,7 @@ class Responder:
 
     def run(self) -> None:
         """Answer until stop() is called. Raises OSError when the interface went down or away."""
-        tally, policy, verbose = self._tally, self._policy, log.verbose()
+        tally, verbose = self._tally, log.verbose()
         receive, send = self._link.receive, self._link.send
         while not self._stopping.is_set():
             try:
@@ -114,7 +114,7 @@ class Responder:
                 raise
             if frame is None:
                 continue
-            reply = answer(frame, self._addresses, policy)
+            reply = answer(frame, self._addresses, self.policy)
             if verbose:
                 _trace(frame, reply)
             if not isinstance(reply, bytes):

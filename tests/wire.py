@@ -99,7 +99,8 @@ class Wire:
         return heard
 
     def forget(self) -> None:
-        """Throw away what has been heard so far."""
+        """Throw away what has been heard so far, an interface of ours that went down among it."""
+        self._ear.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         with self._patience(0), suppress(BlockingIOError):
             while True:
                 self._ear.recv(1)
@@ -132,8 +133,8 @@ def events(program: Program, *words: str) -> list[dict[str, Any]]:
     return [line for line in lines if not words or line["event"] in words]
 
 
-def event(program: Program, word: str, number: int = 1) -> dict[str, Any]:
+def event(program: Program, word: str, number: int = 1, timeout: float = 5) -> dict[str, Any]:
     """Wait for the log line with this event word, or for the second one and so on, and return it."""
-    program.wait_for(f'"event": "{word}"')
-    wait_until(lambda: len(events(program, word)) >= number, f"{number} times {word}")
+    program.wait_for(f'"event": "{word}"', timeout=timeout)
+    wait_until(lambda: len(events(program, word)) >= number, f"{number} times {word}", timeout)
     return events(program, word)[number - 1]

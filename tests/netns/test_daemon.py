@@ -368,6 +368,7 @@ def test_what_the_uplink_and_its_gateway_hold_is_left_to_them(wire: Wire) -> Non
         "event": "owned",
         "message": f"not answering for {on_link}, {own}, {gateway}: held by eth0 or its gateway",
         "interface": "eth0",
+        "addresses": [on_link, own, gateway],
     }
 
     # Our own address the kernel answers for: with the Override flag, and without the Router flag since it does not

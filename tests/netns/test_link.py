@@ -41,9 +41,31 @@ def waiting(link: Link) -> list[bytes]:
     return received
 
 
-def test_the_mac_is_the_interfaces(wire: Wire) -> None:
+def test_the_identity_is_the_interfaces_as_it_is_now(wire: Wire) -> None:
     with opened(wire.host) as link:
-        assert link.mac.hex(":") == OUR_MAC
+        assert link.identity() == ("eth0", bytes.fromhex(OUR_MAC.replace(":", "")))
+        wire.host.ip("link set eth0 address 52:54:00:00:00:77")
+        assert link.identity() == ("eth0", bytes.fromhex("525400000077"))
+        wire.host.ip("link set eth0 down")
+        wire.host.ip("link set eth0 name wan0")
+        assert link.identity() == ("wan0", bytes.fromhex("525400000077"))
+        wire.host.ip("link delete wan0")
+        assert link.identity()[0] == ""
+
+
+def test_the_carrier_is_that_of_now(wire: Wire) -> None:
+    with opened(wire.host) as link:
+        assert link.has_carrier()
+        wire.asker.ip("link set eth0 down")
+        assert not link.has_carrier()
+        wire.asker.ip("link set eth0 up")
+        assert link.has_carrier()
+        assert link.is_up()
+        wire.host.ip("link set eth0 down")
+        assert not link.is_up()
+        wire.host.ip("link delete eth0")
+        with pytest.raises(OSError, match="No such device"):
+            link.has_carrier()
 
 
 def test_nothing_is_received_before_a_filter_is_attached(wire: Wire) -> None:

@@ -17,8 +17,8 @@ def look(namespace: Namespace, name: str = "eth0") -> Snapshot:
         return asyncio.run(snapshot(name))
 
 
-def of(addresses: list[str], gateways: list[str]) -> Snapshot:
-    return Snapshot(tuple(map(IPv6Interface, addresses)), tuple(map(IPv6Address, gateways)))
+def of(addresses: list[str], gateways: list[str], ifname: str = "eth0") -> Snapshot:
+    return Snapshot(ifname, tuple(map(IPv6Interface, addresses)), tuple(map(IPv6Address, gateways)))
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_addresses_have_the_length_of_their_prefix(host: Namespace) -> None:
     host.ip("address add 2001:db8:9::9/64 dev eth1")
     host.ip("address add 192.0.2.1/24 dev eth0")
 
-    addresses, gateways = look(host)
+    _, addresses, gateways = look(host)
 
     assert {str(address) for address in addresses} == {
         *("fe80::2/64", "2001:db8:1::2/64", "2001:db8:2::2/120", "2001:db8:3::2/128")

@@ -1,0 +1,226 @@
+"""What changes on the host while ndpresponder runs: it follows, and says so, one line per change."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from lab import Program, wait_until
+from vectors import OUR_MAC, TARGET, advertise
+from wire import PREFIX, Wire, event, events
+
+OTHER_MAC = "52:54:00:00:00:77"
+INSIDE = "2001:db8::77"
+LAST = "2001:db8::ffff"
+
+
+def messages(program: Program, *words: str) -> list[str]:
+    return [line["message"] for line in events(program, *words)]
+
+
+def answers(wire: Wire, target: str) -> bool:
+    """Whether the target is answered; the question behind it tells when that is known."""
+    wire.forget()
+    heard = wire.ask(target, LAST)
+    return any(frame[62:78] == bytes.fromhex("20010db8000000000000000000000077") for frame in heard)
+
+
+def test_another_mac_is_followed(wire: Wire) -> None:
+    program = wire.answering()
+    wire.host.ip(f"link set eth0 address {OTHER_MAC}")
+    event(program, "mac", timeout=1)
+
+    [frame] = wire.ask(TARGET)
+    # The Ethernet source, and the target link-layer address at the end.
+    assert (frame[6:12], frame[80:]) == (packed(OTHER_MAC), packed(OTHER_MAC))
+    assert messages(program, "mac") == [f"eth0 has another MAC: {OTHER_MAC}"]
+
+
+def packed(mac: str) -> bytes:
+    return bytes.fromhex(mac.replace(":", ""))
+
+
+def test_an_address_that_the_uplink_takes_and_gives_back(wire: Wire) -> None:
+    program = wire.answering()
+    assert answers(wire, INSIDE)
+
+    wire.host.ip(f"address add {INSIDE}/128 dev eth0")
+    event(program, "owned")
+    # The kernel answers now, and overrides.
+    wire.forget()
+    assert [frame[58] for frame in wire.ask(INSIDE)] == [0x60]
+
+    wire.host.ip(f"address del {INSIDE}/128 dev eth0")
+    event(program, "owned", 2)
+    wire.forget()
+    assert wire.ask(INSIDE) == [advertise(INSIDE)]
+    assert messages(program, "owned") == [
+        f"not answering for {INSIDE}: held by eth0 or its gateway",
+        "eth0 and its gateway hold nothing of the prefixes any more",
+    ]
+
+
+def test_the_gateway_is_followed(wire: Wire) -> None:
+    wire.host.ip("-6 route add 2001:db8::/64 dev eth0")
+    program = wire.answering()
+    wire.host.ip(f"-6 route add default via {INSIDE} dev eth0")
+    event(program, "owned")
+    assert not answers(wire, INSIDE)
+
+    wire.host.ip("-6 route replace default via 2001:db8::78 dev eth0")
+    event(program, "owned", 2)
+    assert answers(wire, INSIDE)
+
+
+@pytest.mark.parametrize("name", ["wan0"])
+def test_a_renamed_interface_is_another_one(wire: Wire, name: str) -> None:
+    program = wire.answering()
+    for old, new in (("eth0", name), (name, "eth0")):
+        wire.host.ip(f"link set {old} down")
+        wire.host.ip(f"link set {old} name {new}")
+        wire.host.ip(f"link set {new} up")
+        if new == name:
+            event(program, "waiting")
+    event(program, "ready", 2)
+
+    assert wire.ask(TARGET) == [advertise()]
+
+
+def test_the_carrier_is_reported_and_nothing_else_happens(wire: Wire) -> None:
+    program = wire.answering()
+    wire.asker.ip("link set eth0 down")
+    event(program, "carrier")
+    wire.asker.ip("link set eth0 up")
+    event(program, "carrier", 2)
+
+    wire.forget()
+    assert wire.ask(TARGET) == [advertise()]
+    assert [line["event"] for line in events(program)] == ["ready", "carrier", "carrier"]
+    assert messages(program, "carrier") == ["eth0 lost its carrier", "eth0 has its carrier back"]
+
+
+def test_auto_is_the_interface_of_the_default_route(wire: Wire) -> None:
+    wire.host.ip("link add eth1 type veth peer name peer1")
+    for name in ("eth1", "peer1"):
+        wire.host.ip(f"link set {name} up")
+    program = wire.start("-i", "auto", "-n", PREFIX)
+    event(program, "waiting", 1)
+    assert messages(program, "waiting") == [
+        "waiting for auto: there is no IPv6 default route; there are: lo, eth0, peer1, eth1"
+    ]
+
+    wire.host.ip("-6 route add default via fe80::1 dev eth0 metric 100")
+    assert event(program, "ready")["interface"] == "eth0"
+    assert wire.ask(TARGET) == [advertise()]
+
+    wire.host.ip("-6 route add default via fe80::1 dev eth1 metric 50")
+    assert event(program, "ready", 2)["interface"] == "eth1"
+    assert messages(program, "lost") == ["lost eth0: the default route goes through eth1 now"]
+
+
+def test_thousands_of_routes_in_a_burst_change_nothing(wire: Wire) -> None:
+    program = wire.answering()
+    batch = "".join(f"route add 2001:db8:{number:x}::/48 dev eth0\n" for number in range(1, 5001))
+    wire.host.run("ip", "-6", "-force", "-batch", memory_file(batch), timeout=120)
+    wire.host.ip(f"address add {INSIDE}/128 dev eth0")
+    event(program, "owned", timeout=20)
+
+    assert not [frame for frame in wire.ask(INSIDE) if frame == advertise(INSIDE)]
+    wire.forget()
+    assert wire.ask(TARGET) == [advertise()]
+    assert program.stop() == 0
+
+
+def memory_file(text: str) -> str:
+    """Return the name of a file that is nowhere on disk."""
+    descriptor = os.memfd_create("batch")
+    os.write(descriptor, text.encode())
+    return f"/proc/{os.getpid()}/fd/{descriptor}"
+
+
+def test_without_netlink_it_answers_and_says_what_is_lost(wire: Wire) -> None:
+    without = (
+        "from ndpresponder import cli, netlink\n"
+        "def refused(self): raise OSError(97, 'Address family not supported by protocol')\n"
+        "netlink.Changes.__init__ = refused\n"
+        "cli.main()"
+    )
+    program = wire.start("-c", without, "-i", "eth0", "-n", PREFIX)
+    event(program, "ready")
+
+    assert wire.ask(TARGET) == [advertise()]
+    assert messages(program, "netlink") == [
+        "changes of addresses and gateways are not followed: no netlink (Address family not supported by protocol)"
+    ]
+    wire.host.ip("link set eth0 down")
+    event(program, "waiting")
+    wire.host.ip("link set eth0 up")
+    event(program, "ready", 2)
+    assert wire.ask(TARGET) == [advertise()]
+
+
+def down_and_up(wire: Wire) -> None:
+    wire.host.ip("link set eth0 down")
+    wire.host.ip("link set eth0 up")
+
+
+def gone_and_back(wire: Wire) -> None:
+    wire.unplug()
+    wire.plug()
+
+
+def another_mac_and_back(wire: Wire) -> None:
+    wire.host.ip(f"link set eth0 address {OTHER_MAC}")
+    wire.host.ip(f"link set eth0 address {OUR_MAC}")
+
+
+def renamed_and_back(wire: Wire) -> None:
+    for old, new in (("eth0", "wan0"), ("wan0", "eth0")):
+        wire.host.ip(f"link set {old} down")
+        wire.host.ip(f"link set {old} name {new}")
+        wire.host.ip(f"link set {new} up")
+
+
+def carrier_lost_and_back(wire: Wire) -> None:
+    wire.asker.ip("link set eth0 down")
+    wire.asker.ip("link set eth0 up")
+    wire.forget()
+
+
+def address_taken_and_given_back(wire: Wire) -> None:
+    wire.host.ip(f"address add {INSIDE}/128 dev eth0")
+    wire.host.ip(f"address del {INSIDE}/128 dev eth0")
+
+
+EVENTS: list[Callable[[Wire], None]] = [
+    down_and_up,
+    gone_and_back,
+    another_mac_and_back,
+    renamed_and_back,
+    carrier_lost_and_back,
+    address_taken_and_given_back,
+]
+
+
+@pytest.mark.parametrize("happening", EVENTS)
+def test_fifty_times_and_nothing_has_grown(wire: Wire, happening: Callable[[Wire], None]) -> None:
+    program = wire.answering()
+    happening(wire)
+    wait_until(lambda: wire.is_answered(TARGET), "the first answer", 3)
+    settled = resources(program)
+    for number in range(50):
+        happening(wire)
+        # Within a second of the interface's return; the first look after that is a tenth of a second.
+        wait_until(lambda: wire.is_answered(TARGET), f"an answer after event {number}", 1.2)
+    wait_until(lambda: resources(program)[0] <= settled[0], f"no more descriptors than {settled[0]}")
+
+    assert resources(program)[1] - settled[1] < 1024
+    assert program.stop() == 0
+
+
+def resources(program: Program) -> tuple[int, int]:
+    """Return how many descriptors the program has open, and how many kilobytes are resident."""
+    process = Path(f"/proc/{program.process.pid}")
+    status = (process / "status").read_text().splitlines()
+    [resident] = [int(line.split()[1]) for line in status if line.startswith("VmRSS:")]
+    return len(list((process / "fd").iterdir())), resident
