@@ -37,7 +37,12 @@ class _LevelOption(click.Option):
     epilog="Without a command it answers until it is stopped. Example: ndpresponder -i eth0 -n 2001:db8::/112",
 )
 @click.version_option(__version__)
-@click.option("-i", "--ifname", metavar="NAME", help="The uplink: the interface where the router asks.")
+@click.option(
+    "-i",
+    "--ifname",
+    metavar="NAME",
+    help="The uplink: the interface where the router asks; auto: that of the default route.",
+)
 @_subnets
 @_exclusions
 @click.option("-N", "--docker-network", "docker_networks", multiple=True, metavar="NAME", help="Not available yet.")
