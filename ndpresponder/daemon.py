@@ -67,6 +67,7 @@ class _Daemon:
         self._covered: set[IPv6Network] = set()
         self._inside: list[str] = []
         self._tally = Tally()
+        self._summarized = Tally()
         self._index = 0
         self._link_changed = asyncio.Event()
         self._uplink_changed = asyncio.Event()
@@ -286,15 +287,14 @@ class _Daemon:
 
     async def _summarize(self, link: Link) -> None:
         """Once a minute, say what has happened since the last time, if anything has."""
-        before = self._tally.copy()
         while True:
             await asyncio.sleep(_SUMMARY)
             self._tally.dropped += link.drops()
             now = self._tally.copy()
-            if now != before:
-                news = now.since(before)
+            if now != self._summarized:
+                news = now.since(self._summarized)
                 log.info("summary", f"last minute: {news}", **news.as_dict())
-            before = now
+            self._summarized = now
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

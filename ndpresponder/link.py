@@ -9,7 +9,7 @@ from array import array
 from collections.abc import Sequence
 from errno import ENODEV, EOPNOTSUPP
 from fcntl import ioctl
-from socket import AF_PACKET, SO_ERROR, SO_RCVBUF, SOCK_RAW, SOL_SOCKET, if_nametoindex, socket
+from socket import AF_PACKET, MSG_DONTWAIT, SO_ERROR, SO_RCVBUF, SOCK_RAW, SOL_SOCKET, if_nametoindex, socket
 from struct import Struct
 
 from .filter import ANY_TARGET, REJECT_ALL, Instruction
@@ -143,8 +143,9 @@ class Link:
             return None
 
     def send(self, frame: bytes) -> None:
-        """Send a whole Ethernet frame. Raises OSError when it cannot be queued."""
-        self._socket.send(frame)
+        """Send a whole Ethernet frame. Raises OSError when it cannot be queued at once, EAGAIN among others."""
+        # A stuck interface must not keep the thread from reading.
+        self._socket.send(frame, MSG_DONTWAIT)
 
     def drops(self) -> int:
         """Return how many frames the kernel had to drop since the last call, because the queue was full."""
