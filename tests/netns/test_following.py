@@ -169,6 +169,12 @@ def gone_and_back(wire: Wire) -> None:
     wire.plug()
 
 
+def moved_away_and_back(wire: Wire) -> None:
+    wire.host.ip(f"link set eth0 netns {wire.asker.name} name away")
+    wire.asker.ip(f"link set away netns {wire.host.name} name eth0")
+    wire.host.ip("link set eth0 up")
+
+
 def another_mac_and_back(wire: Wire) -> None:
     wire.host.ip(f"link set eth0 address {OTHER_MAC}")
     wire.host.ip(f"link set eth0 address {OUR_MAC}")
@@ -195,6 +201,7 @@ def address_taken_and_given_back(wire: Wire) -> None:
 EVENTS: list[Callable[[Wire], None]] = [
     down_and_up,
     gone_and_back,
+    moved_away_and_back,
     another_mac_and_back,
     renamed_and_back,
     carrier_lost_and_back,
