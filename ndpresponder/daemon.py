@@ -125,29 +125,28 @@ class _Daemon:
                     "(systemd: AmbientCapabilities=CAP_NET_RAW; Docker: --cap-add NET_RAW)"
                 ) from error
             except NotEthernetError as error:
-                raise DaemonError(
-                    f"{ifname} is not an Ethernet interface: nobody solicits neighbors there; "
-                    f"name the uplink with -i (there are: {interfaces()})"
-                ) from error
+                obstacle = "not an Ethernet interface: nobody solicits neighbors there"
+                if self._config.ifname != netlink.AUTO:
+                    raise DaemonError(f"{ifname} is {obstacle}; name the uplink with -i ({_there_are()})") from error
             except OSError as error:
                 obstacle = error.strerror or str(error)
             except netlink.NetlinkError as error:
                 obstacle = str(error)
             if not self._config.wait:
-                raise DaemonError(f"{ifname}: {obstacle}; there are: {interfaces()}")
+                raise DaemonError(f"{ifname}: {obstacle}; {_there_are()}")
             if waiting_for != obstacle:
                 waiting_for = obstacle
                 log.warning(
                     "waiting",
-                    f"waiting for {ifname}: {obstacle}; there are: {interfaces()}",
+                    f"waiting for {ifname}: {obstacle}; {_there_are()}",
                     interface=ifname,
                     reason=obstacle,
                 )
-            await self._look_again(ifname)
+            await self._look_again()
 
-    async def _look_again(self, ifname: str) -> None:
+    async def _look_again(self) -> None:
         """Wait for something to change that may bring the interface."""
-        if ifname == netlink.AUTO:
+        if self._config.ifname == netlink.AUTO:
             await _wait(self._uplink_changed, _RETRY_AUTO)
         else:
             await _wait(self._link_changed, _RETRY)
@@ -307,6 +306,10 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
 def interfaces() -> str:
     """Return the names of the interfaces there are, for an error that leaves the choice."""
     return _some([name for _, name in if_nameindex()])
+
+
+def _there_are() -> str:
+    return f"there are: {interfaces()}"
 
 
 def _on_link(uplink: netlink.Snapshot) -> set[IPv6Network]:

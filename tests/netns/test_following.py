@@ -118,6 +118,20 @@ def test_auto_is_the_interface_of_the_default_route(wire: Wire) -> None:
     assert messages(program, "lost") == ["lost eth0: the default route goes through eth1 now"]
 
 
+def test_auto_waits_while_the_default_route_is_a_tunnels(wire: Wire) -> None:
+    wire.host.ip("-6 route add default via fe80::1 dev eth0 metric 100")
+    program = wire.start("-i", "auto", "-n", PREFIX)
+    event(program, "ready")
+
+    wire.host.ip("-6 route add default dev lo metric 50")
+    event(program, "waiting")
+    assert "lo: not an Ethernet interface: nobody solicits neighbors there" in messages(program, "waiting")[0]
+
+    wire.host.ip("-6 route del default dev lo")
+    event(program, "ready", 2)
+    assert wire.ask(TARGET) == [advertise()]
+
+
 def test_thousands_of_routes_in_a_burst_change_nothing(wire: Wire) -> None:
     program = wire.answering()
     batch = "".join(f"route add 2001:db8:{number:x}::/48 dev eth0\n" for number in range(1, 5001))
