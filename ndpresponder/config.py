@@ -12,11 +12,11 @@ STATIC = "static"
 """The source of what the operator wrote, in an AddressBook and in its rules."""
 
 _NEVER_ANSWERED = {
-    IPv6Network("::/128"): "unspecified",
-    IPv6Network("::1/128"): "loopback",
-    IPv6Network("::ffff:0:0/96"): "IPv4-mapped",
-    IPv6Network("fe80::/10"): "link-local",
-    IPv6Network("ff00::/8"): "multicast",
+    IPv6Network("::/128"): "unspecified addresses (::/128)",
+    IPv6Network("::1/128"): "loopback addresses (::1/128)",
+    IPv6Network("::ffff:0:0/96"): "IPv4-mapped addresses (::ffff:0:0/96)",
+    IPv6Network("fe80::/10"): "link-local addresses (fe80::/10)",
+    IPv6Network("ff00::/8"): "multicast addresses (ff00::/8)",
 }
 
 
@@ -88,8 +88,7 @@ def _prefix(flag: str, text: str, remarks: list[str]) -> IPv6Network:
     for never, name in _NEVER_ANSWERED.items():
         if prefix.overlaps(never):
             raise ConfigError(
-                f"{flag} {text}: {name} addresses ({never}) are never answered for; "
-                "name a prefix of global or unique-local ones"
+                f"{flag} {text}: {name} are never answered for; name a prefix of global or unique-local ones"
             )
     if interface.ip != prefix.network_address:
         remarks.append(f"{flag} {text} has bits set beyond its length; taken as {prefix}")

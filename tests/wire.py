@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import pytest
 from lab import Program, wait_until
-from namespaces import Namespace, connect, sweep
+from namespaces import Namespace, sweep
 from vectors import OUR_MAC, solicit
 
 PREFIX = "2001:db8::/112"
@@ -46,8 +46,10 @@ class Wire:
 
     def plug(self, mac: str = OUR_MAC) -> None:
         """Lay the cable; `mac` is that of ndpresponder's end."""
-        connect(self.asker, "eth0", self.host, "eth0")
-        self.host.ip(f"link set eth0 address {mac}")
+        # With its MAC from the beginning: a daemon that waits for it is quick.
+        self.asker.ip(f"link add eth0 type veth peer name eth0 address {mac} netns {self.host.name}")
+        for end_ in (self.asker, self.host):
+            end_.ip("link set eth0 up")
         with self.asker.entered():
             self._ear = self._cleanup.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0))
         # ETH_P_IPV6: what this end sends is not heard.
