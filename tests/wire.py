@@ -48,8 +48,8 @@ class Wire:
         """Lay the cable; `mac` is that of ndpresponder's end."""
         # With its MAC from the beginning: a daemon that waits for it is quick.
         self.asker.ip(f"link add eth0 type veth peer name eth0 address {mac} netns {self.host.name}")
-        for end_ in (self.asker, self.host):
-            end_.ip("link set eth0 up")
+        for host in (self.asker, self.host):
+            host.ip("link set eth0 up")
         with self.asker.entered():
             self._ear = self._cleanup.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0))
         # ETH_P_IPV6: what this end sends is not heard.
