@@ -14,6 +14,7 @@ A map of the rooms. Each imports only from the rows above its own; inside a row,
     log         what the program says
 
     decide      solicitation, addresses and policy to an answer or a verdict
+    multicast   which groups must be heard, and being a member of them
     responder   the path of a frame, and what is counted on it
     daemon      assembles, runs, stops
     cli         the commands

@@ -10,7 +10,7 @@ kernel filter can be compiled from the same ranges.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv6Network
 
@@ -105,15 +105,19 @@ class AddressSet:
     def ranges(self) -> list[tuple[int, int]]:
         """Return the answered addresses as sorted, disjoint, non-adjacent (first, last) pairs of integers."""
         ranges: list[tuple[int, int]] = []
-        ends = (*(start - 1 for start in self._starts[1:]), LAST_ADDRESS)
-        for first, last, outcome in zip(self._starts, ends, self._outcomes, strict=True):
-            if isinstance(outcome, Verdict):
-                continue
+        for first, last, _ in self.decided():
             if ranges and ranges[-1][1] == first - 1:
                 ranges[-1] = ranges[-1][0], last
             else:
                 ranges.append((first, last))
         return ranges
+
+    def decided(self) -> Iterator[tuple[int, int, Rule]]:
+        """Yield the answered addresses, sorted, as first and last of a run and the rule that decides there."""
+        ends = (*(start - 1 for start in self._starts[1:]), LAST_ADDRESS)
+        for first, last, outcome in zip(self._starts, ends, self._outcomes, strict=True):
+            if isinstance(outcome, Rule):
+                yield first, last, outcome
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, AddressSet):
@@ -125,12 +129,15 @@ class AddressSet:
 
 
 class AddressBook:
-    """Where each source of addresses keeps its page."""
+    """Where each source of addresses keeps its page. `addresses` is the set that all pages together make."""
 
     def __init__(self) -> None:
         self._pages: dict[str, frozenset[Rule | Refusal]] = {}
+        self.addresses = AddressSet()
 
-    def publish(self, source: str, entries: Iterable[Rule | Refusal]) -> AddressSet:
-        """Replace the whole page of `source` and return the set that all pages together make."""
+    def publish(self, source: str, entries: Iterable[Rule | Refusal]) -> bool:
+        """Replace the whole page of `source`. Returns whether `addresses` is another set now."""
         self._pages[source] = frozenset(entries)
-        return AddressSet(entry for page in self._pages.values() for entry in page)
+        before = self.addresses
+        self.addresses = AddressSet(entry for page in self._pages.values() for entry in page)
+        return self.addresses != before

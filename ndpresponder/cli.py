@@ -7,7 +7,7 @@ import click
 
 from . import __version__, log
 from .addresses import AddressSet
-from .config import Config, ConfigError, parse_addresses
+from .config import FEW_GROUPS, Config, ConfigError, Multicast, parse_addresses
 from .filter import compile_filter, disassemble, numbers
 from .policy import Override
 
@@ -17,7 +17,7 @@ _subnets = click.option("-n", "--subnet", "subnets", multiple=True, metavar="PRE
 _exclusions = click.option("-x", "--exclude", "exclusions", multiple=True, metavar="PREFIX", help=_EXCLUDE_HELP)
 
 
-def _choices(values: type[Override] | type[log.Format]) -> "click.Choice[str]":
+def _choices(values: type[Override | Multicast | log.Format]) -> "click.Choice[str]":
     return click.Choice([member.value for member in values])
 
 
@@ -60,6 +60,23 @@ class _LevelOption(click.Option):
     help="Whether answers have the Override flag, which displaces what the asker knew before.",
 )
 @click.option(
+    "--multicast",
+    type=_choices(Multicast),
+    default=Multicast.AUTO.value,
+    show_default=True,
+    help="How multicast solicitations get here: all that arrives, joined groups, both (auto), or both and posing as a "
+    "multicast router (mrd).",
+)
+@click.option(
+    "--multicast-groups",
+    "few_groups",
+    type=click.IntRange(1, 65536),
+    default=FEW_GROUPS,
+    show_default=True,
+    metavar="N",
+    help="Join the groups of prefixes of up to so many addresses.",
+)
+@click.option(
     "--wait/--no-wait",
     default=True,
     show_default=True,
@@ -99,6 +116,8 @@ def _answer(  # noqa: PLR0913 - one for each option
     docker_networks: tuple[str, ...],
     router: bool,
     override: str,
+    multicast: str,
+    few_groups: int,
     wait: bool,
     log_format: str,
     log_level: str,
@@ -116,7 +135,7 @@ def _answer(  # noqa: PLR0913 - one for each option
         raise click.UsageError(f"name the uplink with -i; there are: {daemon.interfaces()}")
     entries, remarks = parse_addresses(subnets, exclusions)
     log.setup(log.LEVELS[log_level.upper()], log.Format(log_format))
-    config = Config(ifname, entries, router, Override(override), wait, remarks)
+    config = Config(ifname, entries, router, Override(override), wait, remarks, Multicast(multicast), few_groups)
     try:
         asyncio.run(daemon.run(config))
     except daemon.DaemonError as error:

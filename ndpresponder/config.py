@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from enum import Enum
 from ipaddress import IPv4Network, IPv6Interface, IPv6Network
 
 from .addresses import AddressSet, Refusal, Rule
@@ -20,13 +21,44 @@ _NEVER_ANSWERED = {
 }
 
 
+FEW_GROUPS = 1024
+"""For how many addresses in a prefix the solicited-node groups are joined, unless the operator says otherwise."""
+
+
+class Multicast(Enum):
+    """By what means multicast solicitations are brought to the uplink."""
+
+    AUTO = "auto"
+    """The interface receives all multicast, and the solicited-node groups are joined."""
+    ALLMULTI = "allmulti"
+    """The interface receives all multicast; the network is told nothing."""
+    JOIN = "join"
+    """The solicited-node groups are joined."""
+    MRD = "mrd"
+    """As AUTO, and this host poses as a multicast router (RFC 4286), to whom switches forward every group."""
+
+    @property
+    def allmulti(self) -> bool:
+        """Whether the interface receives all multicast."""
+        return self is not Multicast.JOIN
+
+    @property
+    def joins(self) -> bool:
+        """Whether solicited-node groups are joined."""
+        return self is not Multicast.ALLMULTI
+
+
 class ConfigError(ValueError):
     """Something the operator wrote cannot be meant. The message names the place and the way out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What to answer on one interface, and how. `remarks` are things to tell the operator, none of them fatal."""
+    """What to answer on one interface, and how.
+
+    `remarks` are things to tell the operator, none of them fatal. `few_groups` is the size up to which the groups of
+    a prefix are joined.
+    """
 
     ifname: str
     entries: tuple[Rule | Refusal, ...]
@@ -34,6 +66,8 @@ class Config:
     override: Override
     wait: bool
     remarks: tuple[str, ...]
+    multicast: Multicast = Multicast.AUTO
+    few_groups: int = FEW_GROUPS
 
     @property
     def prefixes(self) -> list[IPv6Network]:

@@ -53,13 +53,15 @@ class NotEthernetError(Exception):
 class Link:
     """A packet socket that is bound to the interface `ifname`; it receives nothing until a filter is attached.
 
+    `allmulti` asks the interface for all multicast, whether or not somebody here has joined the group.
+
     `index` is the interface's number, which it keeps until it is deleted.
 
     Raises PermissionError without CAP_NET_RAW, NotEthernetError, and OSError with errno ENODEV when there is no
     such interface, ENETDOWN when it is down.
     """
 
-    def __init__(self, ifname: str) -> None:
+    def __init__(self, ifname: str, *, allmulti: bool = True) -> None:
         # With protocol 0 nothing is received before bind(): no frame passes unfiltered (packet(7)).
         self._socket = socket(AF_PACKET, SOCK_RAW, 0)
         try:
@@ -68,10 +70,11 @@ class Link:
             self._socket.setsockopt(SOL_SOCKET, SO_RCVBUF, _RECEIVE_BUFFER)
             self._socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
             self.index = _index(ifname)
-            # The solicited-node groups of addresses that are not the host's own: without this the interface's
-            # own filter drops them.
-            membership = _PACKET_MREQ.pack(self.index, _PACKET_MR_ALLMULTI, 0, b"")
-            self._socket.setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, membership)
+            if allmulti:
+                # The solicited-node groups of addresses that are not the host's own: without this the interface's
+                # own filter drops them.
+                membership = _PACKET_MREQ.pack(self.index, _PACKET_MR_ALLMULTI, 0, b"")
+                self._socket.setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, membership)
             self._socket.bind((ifname, ETHERTYPE_IPV6))
             *_, hardware_type, _ = self._socket.getsockname()
             error = self._socket.getsockopt(SOL_SOCKET, SO_ERROR)

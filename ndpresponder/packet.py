@@ -1,5 +1,7 @@
 """Bytes to messages and back: Neighbor Solicitations are parsed, Neighbor Advertisements are built.
 
+So are the two messages by which a multicast router shows itself to switches.
+
 The rules that hold here:
 - No I/O, and no opinion on whether a valid solicitation deserves an answer: that is `decide`.
 - parse() takes any bytes whatever and never raises: it returns a message or a Verdict.
@@ -15,6 +17,8 @@ ETHERTYPE_IPV6 = 0x86DD
 NEXT_HEADER_ICMPV6 = 58
 NEIGHBOR_SOLICITATION = 135
 NEIGHBOR_ADVERTISEMENT = 136
+MULTICAST_ROUTER_ADVERTISEMENT = 151
+MULTICAST_ROUTER_TERMINATION = 153
 OPTION_SOURCE_LINK_ADDRESS = 1
 OPTION_TARGET_LINK_ADDRESS = 2
 HOP_LIMIT = 255
@@ -27,6 +31,8 @@ UNSPECIFIED = bytes(16)
 LOOPBACK = bytes(15) + b"\x01"
 ALL_NODES = bytes.fromhex("ff020000000000000000000000000001")
 ALL_NODES_MAC = bytes.fromhex("333300000001")
+ALL_SNOOPERS = bytes.fromhex("ff02000000000000000000000000006a")
+ALL_SNOOPERS_MAC = bytes.fromhex("33330000006a")
 SOLICITED_NODE_PREFIX = bytes.fromhex("ff0200000000000000000001ff")
 
 # Ethernet: destination, source, type. IPv6 (RFC 8200 section 3): version to flow label, payload length, next
@@ -41,6 +47,12 @@ _SHORTEST_PAYLOAD = 24
 # of section 4.6.1: type, length in units of 8 octets, link-layer address.
 _ADVERTISEMENT = Struct("!6s6sHIHBB16s16sBBHB3x16sBB6s")
 _ADVERTISEMENT_PAYLOAD = _ADVERTISEMENT.size - _MESSAGE
+
+# Ethernet and IPv6 as above, then a hop-by-hop header (RFC 8200 section 4.3) of 8 octets, then ICMPv6: type, code,
+# checksum. More can follow.
+_TO_SNOOPERS = Struct("!6s6sHIHBB16s16s8sBBH")
+# ICMPv6 is next, no more octets than 8; router alert (RFC 2711) of value 0: multicast listener discovery; PadN.
+_ROUTER_ALERT = bytes((NEXT_HEADER_ICMPV6, 0, 5, 2, 0, 0, 1, 0))
 
 _integer = int.from_bytes  # big-endian, as all of this is
 
@@ -188,3 +200,38 @@ def build(advertisement: Advertisement) -> bytes:
         1,
         ether_source,
     )
+
+
+def build_multicast_router_advertisement(ether_source: bytes, source: bytes, interval: int) -> bytes:
+    """Return a frame that tells switches to forward all multicast here (RFC 4286 section 3.2).
+
+    `source` is a link-local address, 16 octets; `interval`, in seconds, says when the next such frame comes.
+    """
+    # Query interval and robustness variable are 0: nobody here queries for listeners.
+    return _to_snoopers(ether_source, source, MULTICAST_ROUTER_ADVERTISEMENT, interval, bytes(4))
+
+
+def build_multicast_router_termination(ether_source: bytes, source: bytes) -> bytes:
+    """Return a frame that takes the advertisement back (RFC 4286 section 5)."""
+    return _to_snoopers(ether_source, source, MULTICAST_ROUTER_TERMINATION, 0, b"")
+
+
+def _to_snoopers(ether_source: bytes, source: bytes, message_type: int, code: int, rest: bytes) -> bytes:
+    length = 4 + len(rest)
+    checksum = -(_integer(source + ALL_SNOOPERS + rest) + length + NEXT_HEADER_ICMPV6 + (message_type << 8) + code)
+    header = _TO_SNOOPERS.pack(
+        ALL_SNOOPERS_MAC,
+        ether_source,
+        ETHERTYPE_IPV6,
+        _IPV6_FIRST_WORD,
+        len(_ROUTER_ALERT) + length,
+        0,
+        1,
+        source,
+        ALL_SNOOPERS,
+        _ROUTER_ALERT,
+        message_type,
+        code,
+        checksum % 0xFFFF,
+    )
+    return header + rest

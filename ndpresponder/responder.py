@@ -40,10 +40,12 @@ class Tally:
     """Answers that the kernel did not take, by the name of its error: ENOBUFS, ENETDOWN."""
     dropped: int = 0
     """Frames that the kernel dropped because the queue was full."""
+    multicast: int = 0
+    """How many of those answered had come by multicast."""
 
     def copy(self) -> "Tally":
         """Return a copy that stays as it is, also while another thread counts on."""
-        return Tally(self.answered, Counter(self.refused), Counter(self.unsent), self.dropped)
+        return Tally(self.answered, Counter(self.refused), Counter(self.unsent), self.dropped, self.multicast)
 
     def since(self, earlier: "Tally") -> "Tally":
         """Return what has been added to `earlier`, an older copy."""
@@ -52,6 +54,7 @@ class Tally:
             self.refused - earlier.refused,
             self.unsent - earlier.unsent,
             self.dropped - earlier.dropped,
+            self.multicast - earlier.multicast,
         )
 
     def as_dict(self) -> dict[str, object]:
@@ -72,6 +75,14 @@ class Tally:
         if self.dropped:
             parts.append(f"dropped {self.dropped} (queue full)")
         return ", ".join(parts)
+
+
+def deaf_minutes(so_far: int, minute: Tally, whole: Tally) -> int:
+    """Return how many minutes have brought solicitations, but by unicast only since the start.
+
+    `so_far` is the same before the last minute, `minute` what it brought, and `whole` all since the start.
+    """
+    return 0 if whole.multicast else so_far + bool(minute.answered)
 
 
 class Responder:
@@ -129,6 +140,9 @@ class Responder:
                 tally.unsent[errorcode.get(error.errno or 0, "unknown")] += 1
             else:
                 tally.answered += 1
+                # The Ethernet destination: what switches look at.
+                if frame[0] & 1:
+                    tally.multicast += 1
 
     def stop(self) -> None:
         """Let run() return, after the frame that it waits for or is at; the link can be closed at once."""

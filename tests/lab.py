@@ -10,11 +10,12 @@ unreachable whose neighbor solicitations are answered from a link-local address.
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from ipaddress import IPv6Network
 from signal import SIGTERM
 from typing import Any, Literal, NamedTuple, Self
@@ -60,6 +61,15 @@ _ANTI_SPOOFING = (
     "-A SPOOFED -j DROP",
     f"-A FORWARD -i guest -p IPv6 --ip6-src ! {GUEST_PREFIX} -j SPOOFED",
 )
+
+
+# In hundredths of a second: a query each second, and a group is forgotten that was not reported again after two.
+_QUICK_QUERIES = (
+    "mcast_mld_version 2 mcast_startup_query_interval 50 mcast_query_interval 100 mcast_query_response_interval 50 "
+    "mcast_membership_interval 250"
+)
+QUERIES = "ip6[6] == 0 and ip6[48] == 130"
+"""MLD queries: a hop-by-hop header comes first."""
 
 
 def wait_until(condition: Callable[[], bool], what: str, timeout: float = 5) -> None:
@@ -153,13 +163,21 @@ class Lab:
     `gateway_known` gives the vps a permanent neighbor entry for the router, as administrators do: the
     anti-spoofing rule drops the vps' own solicitations for its gateway too, for these come from its link-local
     address when it forwards. Without the entry nothing that the container sends leaves the vps.
+
+    `snooping` lets the hypervisor's bridge snoop on MLD, and query: it forwards multicast only to where somebody has
+    reported the group, or where a multicast router is.
     """
 
     def __init__(
-        self, solicits_from: Literal["link-local", "global"] = "link-local", *, gateway_known: bool = True
+        self,
+        solicits_from: Literal["link-local", "global"] = "link-local",
+        *,
+        gateway_known: bool = True,
+        snooping: bool = False,
     ) -> None:
         self._solicits_from = solicits_from
         self._gateway_known = gateway_known
+        self._snooping = snooping
         self.internet = Namespace("internet")
         self.router = Namespace("router")
         self.hypervisor = Namespace("hypervisor")
@@ -188,7 +206,6 @@ class Lab:
     def _wire(self) -> None:
         connect(self.internet, "eth0", self.router, "wan")
         connect(self.router, "lan", self.hypervisor, "uplink")
-        connect(self.hypervisor, "guest", self.vps, "eth0")
         connect(self.vps, "docker0", self.container, "eth0")
 
     def _configure_internet(self) -> None:
@@ -208,22 +225,32 @@ class Lab:
         # It bridges, and says nothing itself.
         self.hypervisor.sysctl("net/ipv6/conf/default/disable_ipv6", 1)
         self.hypervisor.sysctl("net/ipv6/conf/all/disable_ipv6", 1)
-        # With snooping the bridge keeps groups from the guest that nobody reported: another matter, another lab.
-        self.hypervisor.ip("link add br0 type bridge mcast_snooping 0")
+        self.hypervisor.ip(f"link add br0 type bridge mcast_snooping {int(self._snooping)}")
+        if self._snooping:
+            # Without an address of its own to query from, a bridge does not query, and then does not snoop either.
+            self.hypervisor.sysctl("net/ipv6/conf/br0/disable_ipv6", 0)
+            self.hypervisor.ip(f"link set br0 type bridge {_QUICK_QUERIES}")
+            # Last, for it floods for as long as the first answers can take by then.
+            self.hypervisor.ip("link set br0 type bridge mcast_querier 1")
         self.hypervisor.ip("link set br0 up")
         self.plug_in("uplink")
-        self.plug_in("guest")
         for rule in _ANTI_SPOOFING:
             self.hypervisor.run("ebtables-nft", *rule.split())
 
     def _configure_vps(self) -> None:
         self.vps.sysctl("net/ipv6/conf/all/forwarding", 1)
+        self.vps.ip(f"address add {INNER_GATEWAY}/{INNER_PREFIX.prefixlen} dev docker0")
+        self.lay_uplink()
+
+    def lay_uplink(self) -> None:
+        """Lay the cable between the hypervisor's bridge and the vps, and configure the vps' end, its eth0."""
+        connect(self.hypervisor, "guest", self.vps, "eth0")
+        self.plug_in("guest")
         set_link_addresses(self.vps, "eth0", VPS_MAC, VPS_LINK_LOCAL)
         self.vps.ip(f"address add {VPS}/{GUEST_PREFIX.prefixlen} dev eth0")
         self.vps.ip(f"route add default via {ROUTER_LINK_LOCAL} dev eth0")
         if self._gateway_known:
             self.vps.ip(f"neighbor add {ROUTER_LINK_LOCAL} lladdr {ROUTER_MAC} nud permanent dev eth0")
-        self.vps.ip(f"address add {INNER_GATEWAY}/{INNER_PREFIX.prefixlen} dev docker0")
 
     def _configure_container(self) -> None:
         self.container.ip(f"address add {CONTAINER}/{INNER_PREFIX.prefixlen} dev eth0")
@@ -240,6 +267,24 @@ class Lab:
     def ping_out(self, *, count: int = 1, wait: float = 2, interval: float = 0.1) -> Ping:
         """Ping the internet from the container."""
         return ping(self.container, INTERNET, count=count, wait=wait, interval=interval)
+
+    def is_flooded(self, port: Namespace, interface: str = "eth0") -> bool:
+        """Whether multicast from the router arrives at another host though nobody there has asked for the group."""
+        group, mac = "ff02::1:ff99:9999", b"\x33\x33\xff\x99\x99\x99"
+        with port.entered():
+            ear = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        with self.router.entered():
+            mouth = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+            index = socket.if_nametoindex("lan")
+        with ear, mouth:
+            ear.bind((interface, 0x86DD))
+            ear.settimeout(0.1)
+            mouth.sendto(b"", (group, 9, 0, index))
+            with suppress(TimeoutError):
+                while True:
+                    if ear.recv(65536)[:6] == mac:
+                        return True
+        return False
 
     def forget(self) -> None:
         """Empty the router's neighbor table, and with it the memory of a resolution that failed."""

@@ -62,12 +62,13 @@ def test_ready(wire: Wire) -> None:
         "level": "info",
         "event": "ready",
         "message": f"answering on eth0 ({OUR_MAC}) for 2001:db8::/112, 2001:db8:1::5/128, "
-        f"filter of {instructions} instructions",
+        f"filter of {instructions} instructions, 1 groups joined, none of 2001:db8::/112",
         "interface": "eth0",
         "mac": OUR_MAC,
         "prefixes": 2,
         "instructions": instructions,
         "exact": True,
+        "groups": 1,
     }
     assert wire.ask(TARGET) == [advertise()]
 
@@ -85,7 +86,7 @@ def test_ready_says_that_the_filter_is_wider(wire: Wire) -> None:
     line = event(program, "ready")
     assert line["exact"] is False
     assert line["instructions"] <= 4096
-    assert line["message"].endswith(" instructions, wider than the prefixes: more would not fit")
+    assert line["message"].endswith(" instructions, wider than the prefixes: more would not fit, 4999 groups joined")
     # The first is let through by the filter, and answered by nobody.
     assert wire.ask("2001:db8::3", "2001:db8::4") == [advertise("2001:db8::4")]
 

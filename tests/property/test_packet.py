@@ -4,13 +4,33 @@ from ipaddress import IPv6Address
 
 from hypothesis import example, given
 from hypothesis import strategies as st
-from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6NDOptDstLLAddr, ICMPv6NDOptSrcLLAddr, IPv6
+from scapy.layers.inet6 import (
+    ICMPv6MRD_Advertisement,
+    ICMPv6MRD_Termination,
+    ICMPv6ND_NA,
+    ICMPv6ND_NS,
+    ICMPv6NDOptDstLLAddr,
+    ICMPv6NDOptSrcLLAddr,
+    IPv6,
+    IPv6ExtHdrHopByHop,
+    RouterAlert,
+)
 from scapy.layers.l2 import Ether
 from strategies import any_address, entries, frames
 from vectors import ADDRESSES, POLICY
 
 from ndpresponder.addresses import AddressSet, Refusal, Rule
-from ndpresponder.packet import FLAG_OVERRIDE, FLAG_ROUTER, FLAG_SOLICITED, Advertisement, Solicitation, build, parse
+from ndpresponder.packet import (
+    FLAG_OVERRIDE,
+    FLAG_ROUTER,
+    FLAG_SOLICITED,
+    Advertisement,
+    Solicitation,
+    build,
+    build_multicast_router_advertisement,
+    build_multicast_router_termination,
+    parse,
+)
 from ndpresponder.responder import answer
 from ndpresponder.verdict import Verdict
 
@@ -90,3 +110,20 @@ def test_an_answer_is_no_solicitation(last: int, mac: bytes) -> None:
     target = (0x20010DB8 << 96) | last
     frame = build(Advertisement(mac, mac, bytes(16), target, FLAG_SOLICITED))
     assert answer(frame, ADDRESSES, POLICY) is Verdict.NOT_SOLICITATION
+
+
+@given(mac=macs, source=any_address, interval=st.integers(4, 180))
+# The checksum is 0, not 65535 (RFC 1071).
+@example(mac=bytes(6), source=-(0xFF02 + 0x6A + 8 + 58 + 0x9714) % 0xFFFF, interval=20)
+def test_scapy_builds_the_same_for_multicast_routers(mac: bytes, source: int, interval: int) -> None:
+    headers = (
+        Ether(dst="33:33:00:00:00:6a", src=colons(mac))
+        / IPv6(src=str(IPv6Address(source)), dst="ff02::6a", hlim=1)
+        / IPv6ExtHdrHopByHop(options=[RouterAlert(value=0)])
+    )
+    octets = source.to_bytes(16, "big")
+
+    assert build_multicast_router_advertisement(mac, octets, interval) == bytes(
+        headers / ICMPv6MRD_Advertisement(advinter=interval, queryint=0, robustness=0)
+    )
+    assert build_multicast_router_termination(mac, octets) == bytes(headers / ICMPv6MRD_Termination())

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[2] / "ndpresponder"
 LAYERS = [
     {"__init__", "verdict", "policy", "addresses"},
     {"packet", "filter", "config", "link", "netlink", "log"},
-    {"decide"},
+    {"decide", "multicast"},
     {"responder"},
     {"daemon"},
     {"cli", "__main__"},

@@ -1,0 +1,304 @@
+"""One interface while it is there: answering on its link, and following what changes around it.
+
+Answers first, and only then looks at what is slow. Frames are answered in a thread of their own, which blocks in the
+kernel until the next one: the event loop's turn would cost as much as the answer, and no answer waits for what the loop
+is doing.
+"""
+
+import asyncio
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from errno import ENODEV
+from ipaddress import IPv6Network
+from threading import Thread
+from typing import NoReturn
+
+from . import log, netlink
+from .addresses import AddressBook, AddressSet, Refusal, Rule
+from .config import Config, Multicast
+from .filter import Filter
+from .link import Link
+from .multicast import ADVERTISEMENT_INTERVAL, Memberships, advertisement_interval, groups_of
+from .packet import build_multicast_router_advertisement, build_multicast_router_termination
+from .policy import Policy
+from .responder import Responder, Tally
+from .verdict import Verdict
+
+_SETTLE = 0.2
+"""Seconds between a change of addresses or routes and the next snapshot of them."""
+_RETRY = 30.0
+"""Seconds until a snapshot that failed is tried again."""
+_UPLINK = "uplink"
+_MOST_NAMED = 8
+"""How many things of a kind a log line names."""
+
+
+@dataclass(slots=True)
+class News:
+    """What has changed and not been looked at yet; `index` is the number of the interface that matters."""
+
+    index: int = 0
+    link: asyncio.Event = field(default_factory=asyncio.Event)
+    uplink: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Uplink:
+    """An interface whose link has been opened.
+
+    `book` has the addresses to answer for; the uplink keeps a page of its own in it, with what it and its gateways hold
+    themselves. `news` tells when to look again.
+    """
+
+    def __init__(self, link: Link, config: Config, book: AddressBook, tally: Tally, news: News) -> None:
+        self._link = link
+        self._config = config
+        self._book = book
+        self._tally = tally
+        self._news = news
+        self._ifname, mac = link.identity()
+        self._configured = AddressSet(config.entries)
+        self._responder = Responder(link, Policy(mac, config.router, config.override), tally)
+        self._memberships = Memberships(link.index)
+        self._inside: list[str] = []
+        self._link_local: bytes | None = None
+        self._looked = asyncio.Event()
+
+    async def run(self) -> None:
+        """Answer until the interface is lost, or is another one; what ended it is in the log."""
+        self._news.index = self._link.index
+        compiled = self._responder.update(self._book.addresses)
+        lost = self._start_answering()
+        self._join()
+        self._announce(compiled)
+        running = [lost, *map(asyncio.ensure_future, self._followers())]
+        try:
+            # Each ends only by an error.
+            ended, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            ended.pop().result()
+        except OSError as error:
+            log.warning("lost", f"lost {self._ifname}: {error.strerror}", interface=self._ifname, reason=error.strerror)
+        finally:
+            self._responder.stop()
+            for task in running:
+                task.cancel()
+            # They may have something to send before they end.
+            await asyncio.gather(*running, return_exceptions=True)
+            self._memberships.close()
+            self.count_drops()
+
+    def _followers(self) -> Iterator[Coroutine[None, None, NoReturn]]:
+        yield self._follow_link()
+        yield self._follow_snapshots()
+        if self._config.multicast is Multicast.MRD:
+            yield self._pose_as_multicast_router()
+
+    def count_drops(self) -> None:
+        """Bring the count of what the kernel dropped up to date."""
+        self._tally.dropped += self._link.drops()
+
+    def _start_answering(self) -> "asyncio.Future[NoReturn]":
+        """Answer in a thread of its own. What is returned has its error, as soon as it ends by one."""
+        loop = asyncio.get_running_loop()
+        lost: asyncio.Future[NoReturn] = loop.create_future()
+
+        def lose(error: Exception) -> None:
+            if not lost.done():
+                lost.set_exception(error)
+
+        def answer() -> None:
+            try:
+                self._responder.run()
+            except Exception as error:  # noqa: BLE001 - it is raised where the future is waited for
+                loop.call_soon_threadsafe(lose, error)
+
+        Thread(target=answer, name=f"answering on {self._ifname}", daemon=True).start()
+        return lost
+
+    def _announce(self, compiled: Filter) -> None:
+        prefixes, multicast = self._config.prefixes, self._config.multicast
+        size, groups = len(compiled.instructions), len(self._memberships)
+        mac = self._responder.policy.link_address.hex(":")
+        wide = groups_of(self._book.addresses, self._config.few_groups).wide if multicast.joins else ()
+        log.info(
+            "ready",
+            f"answering on {self._ifname} ({mac}) for {some(prefixes)}, filter of {size} instructions"
+            + ("" if compiled.exact else ", wider than the prefixes: more would not fit")
+            + (f", {groups} groups joined" if multicast.joins else "")
+            + (f", none of {some(wide)}" if wide else ""),
+            interface=self._ifname,
+            mac=mac,
+            prefixes=len(prefixes),
+            instructions=size,
+            exact=compiled.exact,
+            groups=groups,
+        )
+        if wide and not multicast.allmulti:
+            log.warning(
+                "multicast",
+                f"with --multicast join, {self._ifname} need not receive multicast solicitations for {some(wide)}: "
+                f"more than {self._config.few_groups} groups each (--multicast-groups)",
+                interface=self._ifname,
+                reason="too wide",
+            )
+
+    def _update(self) -> None:
+        """Answer for what the book has now."""
+        self._responder.update(self._book.addresses)
+        self._join()
+
+    def _join(self) -> None:
+        """Be a member of the solicited-node groups of what is answered for now, where that is wanted."""
+        if not self._config.multicast.joins:
+            return
+        try:
+            self._memberships.follow(groups_of(self._book.addresses, self._config.few_groups).joined)
+        except OSError as error:
+            log.warning(
+                "multicast",
+                f"cannot join multicast groups on {self._ifname} ({error.strerror}): "
+                "where a switch snoops on MLD, solicitations will not arrive",
+                interface=self._ifname,
+                reason=error.strerror,
+            )
+
+    async def _follow_link(self) -> NoReturn:
+        """Follow the interface's MAC and carrier. Raises OSError when it is another interface now."""
+        link, responder, ifname = self._link, self._responder, self._ifname
+        carrier = link.has_carrier()
+        if not carrier:
+            log.info("carrier", f"{ifname} has no carrier", interface=ifname, carrier=carrier)
+        while True:
+            self._news.link.clear()
+            name, mac = link.identity()
+            if name != ifname:
+                raise OSError(ENODEV, f"it is called {name} now" if name else "it is no more")
+            if mac != responder.policy.link_address:
+                responder.policy = replace(responder.policy, link_address=mac)
+                log.info("mac", f"{ifname} has another MAC: {mac.hex(':')}", interface=ifname, mac=mac.hex(":"))
+            # An interface that is down has none; that it is down is reported by the link itself.
+            if link.is_up() and carrier != link.has_carrier():
+                carrier = not carrier
+                news = "has its carrier back" if carrier else "lost its carrier"
+                log.info("carrier", f"{ifname} {news}", interface=ifname, carrier=carrier)
+            await self._news.link.wait()
+
+    async def _follow_snapshots(self) -> NoReturn:
+        """Keep to what the uplink and its gateways hold. Raises OSError when the uplink is another interface now."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self._news.uplink.clear()
+            begun = loop.time()
+            patience = None
+            try:
+                snapshot = await netlink.snapshot(self._config.ifname)
+            except netlink.NetlinkError as error:
+                patience = _RETRY
+                log.warning(
+                    "netlink",
+                    f"the addresses of {self._ifname} and of its gateway are unknown ({error}); "
+                    "exclude with -x those that are inside of a prefix",
+                    interface=self._ifname,
+                )
+            else:
+                if snapshot.ifname != self._ifname:
+                    raise OSError(ENODEV, f"the default route goes through {snapshot.ifname} now")
+                self._link_local = next((each.ip.packed for each in snapshot.addresses if each.is_link_local), None)
+                self._leave_to_their_owners(snapshot)
+            self._looked.set()
+            taken = loop.time() - begun
+            await wait(self._news.uplink, patience)
+            # Changes come in groups; and when they do not end, snapshots shall take a sixth of the time, not all of it.
+            await asyncio.sleep(max(_SETTLE, 5 * taken))
+
+    def _leave_to_their_owners(self, snapshot: netlink.Snapshot) -> None:
+        """Do not answer for what the uplink itself and its gateways hold."""
+        owned = _owned(snapshot)
+        if not self._book.publish(_UPLINK, owned):
+            return
+        self._update()
+        self._warn_of_others(snapshot)
+        inside = sorted(str(refusal.prefix.network_address) for refusal in owned if self._is_configured(refusal.prefix))
+        if inside == self._inside:
+            return
+        self._inside = inside
+        log.info(
+            "owned",
+            f"not answering for {some(inside)}: held by {self._ifname} or its gateway"
+            if inside
+            else f"{self._ifname} and its gateway hold nothing of the prefixes any more",
+            interface=self._ifname,
+            addresses=inside,
+        )
+
+    def _warn_of_others(self, snapshot: netlink.Snapshot) -> None:
+        """Tell what it means to answer for a whole link."""
+        for on_link in _on_link(snapshot):
+            for prefix in self._config.prefixes:
+                if on_link.subnet_of(prefix):
+                    log.warning(
+                        "covers-link",
+                        f"-n {prefix} covers all of {on_link}, the on-link prefix of {self._ifname}: no other host "
+                        "there can take a new address, and a scan can fill the router's neighbor table; "
+                        "name only the part that is yours",
+                        interface=self._ifname,
+                    )
+
+    def _is_configured(self, prefix: IPv6Network) -> bool:
+        return isinstance(self._configured.lookup(int(prefix.network_address)), Rule)
+
+    async def _pose_as_multicast_router(self) -> NoReturn:
+        """Have switches forward all multicast here (RFC 4286), until this is cancelled."""
+        await self._looked.wait()
+        if self._link_local is None:
+            log.warning(
+                "multicast",
+                f"cannot pose as a multicast router: no link-local address of {self._ifname} is known",
+                interface=self._ifname,
+                reason="no link-local address",
+            )
+        try:
+            while True:
+                self._send_to_switches(advertised=True)
+                await asyncio.sleep(advertisement_interval())
+        finally:
+            self._send_to_switches(advertised=False)
+
+    def _send_to_switches(self, *, advertised: bool) -> None:
+        mac, source = self._responder.policy.link_address, self._link_local
+        if source is None:
+            return
+        # A full queue, an interface that is going down: the next one is not far.
+        with suppress(OSError):
+            self._link.send(
+                build_multicast_router_advertisement(mac, source, ADVERTISEMENT_INTERVAL)
+                if advertised
+                else build_multicast_router_termination(mac, source)
+            )
+
+
+def _on_link(snapshot: netlink.Snapshot) -> set[IPv6Network]:
+    """The prefixes of the uplink's link; an address alone is none."""
+    return {address.network for address in snapshot.addresses if address.network.prefixlen < 128}
+
+
+def _owned(snapshot: netlink.Snapshot) -> set[Refusal]:
+    """What the uplink's kernel and its gateways answer for themselves."""
+    own = {(address.ip, Verdict.OWN_ADDRESS) for address in snapshot.addresses}
+    gateways = {(address, Verdict.GATEWAY) for address in snapshot.gateways}
+    # A forwarding kernel answers for the subnet-router anycast address of each on-link prefix.
+    anycast = {(on_link.network_address, Verdict.ANYCAST) for on_link in _on_link(snapshot)}
+    return {Refusal(IPv6Network(address), verdict) for address, verdict in own | gateways | anycast}
+
+
+async def wait(event: asyncio.Event, seconds: float | None) -> None:
+    """Wait for an event, at most so long, and take note of it."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
+    event.clear()
+
+
+def some(things: Sequence[object]) -> str:
+    """List things for a log line, the first few by name."""
+    named = ", ".join(map(str, things[:_MOST_NAMED]))
+    return named + (f" and {len(things) - _MOST_NAMED} more" if len(things) > _MOST_NAMED else "")
