@@ -16,7 +16,8 @@ A map of the rooms. Each imports only from the rows above its own; inside a row,
     decide      solicitation, addresses and policy to an answer or a verdict
     multicast   which groups must be heard, and being a member of them
     responder   the path of a frame, and what is counted on it
-    daemon      assembles, runs, stops
+    uplink      one interface while it is there: answering, and following what changes around it
+    daemon      assembles, waits for the interface, runs, stops
     cli         the commands
 
 docs/architecture.md follows a frame and an address through them.

@@ -139,10 +139,10 @@ class Responder:
                 # A full queue, an interface that is going down. The asker asks again (RFC 4861 section 7.2.2).
                 tally.unsent[errorcode.get(error.errno or 0, "unknown")] += 1
             else:
-                tally.answered += 1
                 # The Ethernet destination: what switches look at.
                 if frame[0] & 1:
                     tally.multicast += 1
+                tally.answered += 1
 
     def stop(self) -> None:
         """Let run() return, after the frame that it waits for or is at; the link can be closed at once."""

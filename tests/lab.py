@@ -39,6 +39,9 @@ VPS_LINK_LOCAL = "fe80::2"
 
 ALLMULTI = 0x200  # IFF_ALLMULTI, linux/if.h
 
+STRAY = 0x999999
+"""The last 24 bits of a solicited-node group of none of these addresses."""
+
 SOLICITATIONS_AND_ADVERTISEMENTS = "icmp6 and (ip6[40] == 135 or ip6[40] == 136)"
 
 # Changes the source of each solicitation as the kernel sends it and mends its checksum. Left alone, the kernel solicits
@@ -66,7 +69,7 @@ _ANTI_SPOOFING = (
 # In hundredths of a second: a query each second, and a group is forgotten that was not reported again after two.
 _QUICK_QUERIES = (
     "mcast_mld_version 2 mcast_startup_query_interval 50 mcast_query_interval 100 mcast_query_response_interval 50 "
-    "mcast_membership_interval 250"
+    "mcast_membership_interval 250 mcast_last_member_interval 10"
 )
 QUERIES = "ip6[6] == 0 and ip6[48] == 130"
 """MLD queries: a hop-by-hop header comes first."""
@@ -268,16 +271,17 @@ class Lab:
         """Ping the internet from the container."""
         return ping(self.container, INTERNET, count=count, wait=wait, interval=interval)
 
-    def is_flooded(self, port: Namespace, interface: str = "eth0") -> bool:
-        """Whether multicast from the router arrives at another host though nobody there has asked for the group."""
-        group, mac = "ff02::1:ff99:9999", b"\x33\x33\xff\x99\x99\x99"
-        with port.entered():
+    def hears_stray_group(self) -> bool:
+        """Whether the vps gets what the router sends to the group STRAY, which nobody joins by himself."""
+        group = f"ff02::1:ff{STRAY >> 16:x}:{STRAY & 0xFFFF:x}"
+        mac = b"\x33\x33\xff" + STRAY.to_bytes(3, "big")
+        with self.vps.entered():
             ear = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         with self.router.entered():
             mouth = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
             index = socket.if_nametoindex("lan")
         with ear, mouth:
-            ear.bind((interface, 0x86DD))
+            ear.bind(("eth0", 0x86DD))
             ear.settimeout(0.1)
             mouth.sendto(b"", (group, 9, 0, index))
             with suppress(TimeoutError):

@@ -1,10 +1,14 @@
 """A bridge that snoops on MLD keeps multicast solicitations from the guest, unless it is told otherwise."""
 
+import socket
 from collections.abc import Iterator
+from contextlib import closing
 from signal import SIGKILL
 
 import pytest
-from lab import ALLMULTI, CONTAINER, INNER_PREFIX, QUERIES, VPS_LINK_LOCAL, Lab, Ping, wait_until
+from lab import ALLMULTI, CONTAINER, INNER_PREFIX, QUERIES, STRAY, VPS_LINK_LOCAL, Lab, Ping, wait_until
+
+from ndpresponder.multicast import Memberships
 
 SMALL = str(INNER_PREFIX)
 WIDE = "2001:db8:1::/112"
@@ -16,7 +20,7 @@ TO_SNOOPERS = "ip6 dst ff02::6a"
 def lab() -> Iterator[Lab]:
     with Lab(snooping=True) as lab:
         # At first a bridge floods: everybody has to have the time to answer its first query.
-        wait_until(lambda: not lab.is_flooded(lab.vps), "the bridge snoops")
+        wait_until(lambda: not lab.hears_stray_group(), "the bridge snoops")
         yield lab
 
 
@@ -68,12 +72,23 @@ def test_joining_a_wide_prefix_if_told_to(lab: Lab) -> None:
     lab.ndpresponder("-n", "2001:db8:1::d000/117", "--multicast-groups", "2048")
 
     assert reach(lab) == REACHED
-    assert not lab.is_flooded(lab.vps)
+    assert not lab.hears_stray_group()
+
+
+def test_groups_of_a_set_that_changes(lab: Lab) -> None:
+    with lab.vps.entered():
+        memberships = Memberships(socket.if_nametoindex("eth0"))
+        with closing(memberships):
+            for _ in range(2):
+                memberships.follow(frozenset({STRAY, 0xD003}))
+                wait_until(lab.hears_stray_group, "the group arrives")
+                memberships.follow(frozenset({0xD003}))
+                wait_until(lambda: not lab.hears_stray_group(), "the group does not arrive any more")
 
 
 def test_a_bridge_without_snooping_floods() -> None:
     with Lab() as lab:
-        assert lab.is_flooded(lab.vps)
+        assert lab.hears_stray_group()
 
 
 def test_join_alone_leaves_the_interface_as_it_was(lab: Lab) -> None:

@@ -74,6 +74,11 @@ def test_prefixes_that_cannot_be_meant(arguments: tuple[str, ...], message: str)
         (("-i", ABSENT, "-n", PREFIX, "bogus"), "No such command 'bogus'."),
         (("-i",), "Option '-i' requires an argument."),
         (("--override", "maybe"), "Invalid value for '--override': 'maybe' is not one of 'auto', 'always', 'never'."),
+        (
+            ("--multicast", "none"),
+            "Invalid value for '--multicast': 'none' is not one of 'auto', 'allmulti', 'join', 'mrd'.",
+        ),
+        (("--multicast-groups", "0"), "Invalid value for '--multicast-groups': 0 is not in the range 1<=x<=65536."),
         (("--log-format", "xml"), "Invalid value for '--log-format': 'xml' is not one of 'auto', 'human', 'json'."),
         (("-N", "web", "-i", ABSENT), f"-N web: {NO_DOCKER}"),
         (("--docker-network", "web"), f"-N web: {NO_DOCKER}"),

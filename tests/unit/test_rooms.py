@@ -14,6 +14,7 @@ LAYERS = [
     {"packet", "filter", "config", "link", "netlink", "log"},
     {"decide", "multicast"},
     {"responder"},
+    {"uplink"},
     {"daemon"},
     {"cli", "__main__"},
 ]
