@@ -257,10 +257,7 @@ def test_otherwise_there_is_nothing_to_tell(bare: Wire, frames: list[bytes]) -> 
 
 # Posing as a multicast router
 
-QUICK_ADVERTISEMENTS = (
-    "from itertools import repeat; from ndpresponder import cli, daemon; "
-    "daemon.advertisement_intervals = lambda: repeat(0.1); cli.main()"
-)
+QUICK_ADVERTISEMENTS = "from ndpresponder import cli, uplink; uplink.advertisement_interval = lambda: 0.1; cli.main()"
 
 
 def test_what_is_sent_to_snoopers(bare: Wire) -> None:
