@@ -82,6 +82,13 @@ class _LevelOption(click.Option):
     show_default=True,
     help="Whether to wait for an interface that is missing or down, or to fail.",
 )
+@click.option(
+    "--gateway",
+    type=click.Choice(["auto", "off"]),
+    default="auto",
+    show_default=True,
+    help="Whether to keep the gateway's neighbor entry usable where a filter keeps the kernel from it.",
+)
 @click.option("--log-format", type=_choices(log.Format), default=log.Format.AUTO.value, show_default=True)
 @click.option(
     "--log-level",
@@ -119,6 +126,7 @@ def _answer(  # noqa: PLR0913 - one for each option
     multicast: str,
     few_groups: int,
     wait: bool,
+    gateway: str,
     log_format: str,
     log_level: str,
 ) -> None:
@@ -135,7 +143,17 @@ def _answer(  # noqa: PLR0913 - one for each option
         raise click.UsageError(f"name the uplink with -i; there are: {daemon.interfaces()}")
     entries, remarks = parse_addresses(subnets, exclusions)
     log.setup(log.LEVELS[log_level.upper()], log.Format(log_format))
-    config = Config(ifname, entries, router, Override(override), wait, remarks, Multicast(multicast), few_groups)
+    config = Config(
+        ifname,
+        entries,
+        router,
+        Override(override),
+        wait,
+        remarks,
+        Multicast(multicast),
+        few_groups,
+        keep_gateway=gateway == "auto",
+    )
     try:
         asyncio.run(daemon.run(config))
     except daemon.DaemonError as error:

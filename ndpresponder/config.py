@@ -57,7 +57,7 @@ class Config:
     """What to answer on one interface, and how.
 
     `remarks` are things to tell the operator, none of them fatal. `few_groups` is the size up to which the groups of
-    a prefix are joined.
+    a prefix are joined. `keep_gateway` is whether to look after the gateway's neighbor entry.
     """
 
     ifname: str
@@ -68,6 +68,7 @@ class Config:
     remarks: tuple[str, ...]
     multicast: Multicast = Multicast.AUTO
     few_groups: int = FEW_GROUPS
+    keep_gateway: bool = True
 
     @property
     def prefixes(self) -> list[IPv6Network]:

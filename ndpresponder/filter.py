@@ -13,7 +13,13 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from .addresses import LAST_ADDRESS, AddressSet
-from .packet import ETHERTYPE_IPV6, HOP_LIMIT, NEIGHBOR_SOLICITATION, NEXT_HEADER_ICMPV6
+from .packet import (
+    ETHERTYPE_IPV6,
+    HOP_LIMIT,
+    NEIGHBOR_ADVERTISEMENT,
+    NEIGHBOR_SOLICITATION,
+    NEXT_HEADER_ICMPV6,
+)
 
 MOST_INSTRUCTIONS = 4096
 """BPF_MAXINSNS of linux/bpf_common.h."""
@@ -32,7 +38,7 @@ _LONGEST_CONDITIONAL_JUMP = 255  # 8 bits; an unconditional one has 32
 
 _PACKET_TYPE = 0xFFFFF004  # SKF_AD_OFF + SKF_AD_PKTTYPE
 _PACKET_MULTICAST = 2  # above HOST (0) and BROADCAST (1), below OTHERHOST (3) and OUTGOING (4)
-_TARGET = 62  # offset in the frame
+_TARGET = 62  # offset in the frame, of a solicitation and of an advertisement alike
 _LAST_WORD = 0xFFFFFFFF
 _WHOLE_FRAME = 0x40000
 
@@ -152,7 +158,8 @@ class _Element(NamedTuple):
 
 
 class _Compiler:
-    def __init__(self) -> None:
+    def __init__(self, message: int = NEIGHBOR_SOLICITATION) -> None:
+        self._message = message
         self._assembler = Assembler()
         self._new_returns()
 
@@ -170,7 +177,7 @@ class _Compiler:
             (LOAD_HALF, 12, None, ETHERTYPE_IPV6),
             (LOAD_BYTE, 14, 0xF0, 6 << 4),
             (LOAD_HALF, 20, None, NEXT_HEADER_ICMPV6 << 8 | HOP_LIMIT),
-            (LOAD_HALF, 54, None, NEIGHBOR_SOLICITATION << 8),
+            (LOAD_HALF, 54, None, self._message << 8),
         )
         emit, branch = self._assembler.emit, self._assembler.branch
         emit(LOAD_HALF, _PACKET_TYPE)
@@ -290,6 +297,11 @@ def compile_filter(addresses: AddressSet, most: int = MOST_INSTRUCTIONS) -> Filt
         count = max(1, count * most // len(instructions))
         instructions = _Compiler().compile(_widen(ranges, count))
     return Filter(instructions, exact)
+
+
+def advertisements_of(targets: Iterable[int]) -> tuple[Instruction, ...]:
+    """Compile the program that accepts the advertisements of a few addresses."""
+    return _Compiler(NEIGHBOR_ADVERTISEMENT).compile([(target, target) for target in sorted(targets)])
 
 
 REJECT_ALL = _Compiler().compile([])

@@ -92,6 +92,10 @@ class Link:
         """Leave the interface as it was."""
         self._socket.close()
 
+    def fileno(self) -> int:
+        """Return the file descriptor, for an event loop."""
+        return self._socket.fileno()
+
     def identity(self) -> tuple[str, bytes]:
         """Return the interface's name and its address, 6 octets, as they are now; no name, when it is no more."""
         ifname, *_, mac = self._socket.getsockname()

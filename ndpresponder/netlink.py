@@ -6,6 +6,10 @@ own, as `python -m ndpresponder.netlink IFNAME`, for as long as one snapshot tak
 
 Changes are heard on a netlink socket of this process. Of its messages only the fixed headers are read, for one thing:
 whether another look is due.
+
+Single neighbor entries are read and written on another one, by requests of some 60 octets that are made by hand: the
+kernel replies within microseconds, so that looking twice a second costs nothing, and an entry can be taken back on
+the way out. Reading one needs Linux 5.0, writing one CAP_NET_ADMIN.
 """
 
 import asyncio
@@ -28,12 +32,50 @@ _RTMGRP_IPV6_ROUTE = 0x400
 _RTM_LINK = (16, 17)
 _RTM_ADDRESS = (20, 21)
 _RTM_ROUTE = (24, 25)
+_RTM_NEWNEIGH = 28
+_RTM_DELNEIGH = 29
+_RTM_GETNEIGH = 30
 _RTN_UNICAST = 1
 _LONGEST_MESSAGES = 1 << 16
+
+# linux/netlink.h
+_NLMSG_ERROR = 2
+_NLMSG_DONE = 3
+_NLM_F_REQUEST = 0x1
+_NLM_F_ACK = 0x4
+_NLM_F_DUMP = 0x300
+_NLM_F_CREATE_OR_REPLACE = 0x500
+
+# linux/neighbour.h
+NUD_INCOMPLETE = 0x01
+NUD_REACHABLE = 0x02
+NUD_STALE = 0x04
+NUD_DELAY = 0x08
+NUD_PROBE = 0x10
+NUD_FAILED = 0x20
+NUD_NOARP = 0x40
+NUD_PERMANENT = 0x80
+_NTF_EXT_LEARNED = 0x10
+_NTF_ROUTER = 0x80
+_NDA_DST = 1
+_NDA_LLADDR = 2
+_NDA_IFINDEX = 8
+_NDA_PROTOCOL = 12
+
+PROTOCOL = 135
+"""Who made a neighbor entry, a number as in rt_protos of iproute2, which nobody there has: the ICMPv6 type of a
+solicitation."""
 
 # struct nlmsghdr up to its type; behind it, where struct ifaddrmsg and struct rtmsg are alike, the second octet: the
 # prefix length, of a route its destination's; then, of an address, the interface's index.
 _MESSAGE = Struct("=IH10xxB2xI")
+
+_REQUEST = Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence number, port
+_NDMSG = Struct("=B3xiHBB")  # struct ndmsg: family, interface, state, flags, type
+_ATTRIBUTE = Struct("=HH")  # struct nlattr: length, type
+_ERROR = Struct("=i")
+_PATIENCE = 1.0
+"""Seconds that a reply may take; it is there when sending the request returns."""
 
 _LONGEST_SNAPSHOT = 30.0
 """Seconds: even a full table of the Internet's routes is read by then."""
@@ -187,6 +229,122 @@ def topics_of(messages: bytes, index: int) -> set[Topic]:
         # netlink(7): each message begins at a multiple of 4.
         at += max(_MESSAGE.size, (length + 3) & ~3)
     return topics
+
+
+class Neighbor(NamedTuple):
+    """A neighbor entry: its state (NUD_…), its MAC if it has one, and the number of who made it, 0 for the kernel."""
+
+    address: IPv6Address
+    state: int
+    link_address: bytes | None
+    protocol: int
+
+
+class Neighbors:
+    """The neighbor entries of the interface with the index `index`.
+
+    All methods raise OSError where the kernel refuses; those that change something, PermissionError without
+    CAP_NET_ADMIN.
+    """
+
+    def __init__(self, index: int) -> None:
+        self._index = index
+        self._number = 0
+        self._socket = socket(AF_NETLINK, SOCK_RAW, _NETLINK_ROUTE)
+        self._socket.settimeout(_PATIENCE)
+        self._socket.bind((0, 0))
+
+    def close(self) -> None:
+        """Ask no more."""
+        self._socket.close()
+
+    def get(self, address: IPv6Address) -> Neighbor | None:
+        """Return the entry of an address, if there is one."""
+        try:
+            found = self._request(_RTM_GETNEIGH, 0, self._message(), (_NDA_DST, address.packed))
+        except FileNotFoundError:
+            return None
+        return found[0] if found else None
+
+    def own(self) -> list[Neighbor]:
+        """Return the entries that put() made, whether in this process or in one before it."""
+        only_here = _NDA_IFINDEX, self._index.to_bytes(4, sys.byteorder)
+        found = self._request(_RTM_GETNEIGH, _NLM_F_DUMP, _NDMSG.pack(AF_INET6, 0, 0, 0, 0), only_here)
+        return [neighbor for neighbor in found if neighbor.protocol == PROTOCOL]
+
+    def put(self, address: IPv6Address, link_address: bytes, *, router: bool) -> None:
+        """Make the entry of an address a reachable one, in place of what is there.
+
+        It ages like any other: what is left behind by a crash, the kernel checks itself before long.
+        """
+        # "Externally learned": a full neighbor table, during a scan of what lives here, does not displace it.
+        flags = _NTF_EXT_LEARNED | (_NTF_ROUTER if router else 0)
+        self._request(
+            _RTM_NEWNEIGH,
+            _NLM_F_CREATE_OR_REPLACE,
+            self._message(NUD_REACHABLE, flags),
+            (_NDA_DST, address.packed),
+            (_NDA_LLADDR, link_address),
+            (_NDA_PROTOCOL, bytes([PROTOCOL])),
+        )
+
+    def remove(self, address: IPv6Address) -> bool:
+        """Delete the entry of an address. Returns whether there was one."""
+        try:
+            self._request(_RTM_DELNEIGH, 0, self._message(), (_NDA_DST, address.packed))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def may_change(self) -> bool:
+        """Whether this process has CAP_NET_ADMIN over its network."""
+        try:
+            # Nobody's address: there is nothing that this could delete, but permission is checked first.
+            self.remove(IPv6Address(0))
+        except PermissionError:
+            return False
+        return True
+
+    def _message(self, state: int = 0, flags: int = 0) -> bytes:
+        return _NDMSG.pack(AF_INET6, self._index, state, flags, 0)
+
+    def _request(self, kind: int, flags: int, body: bytes, *attributes: tuple[int, bytes]) -> list[Neighbor]:
+        """Send a request and return the entries in its reply, which ends with an acknowledgment."""
+        for attribute, value in attributes:
+            body += _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), attribute) + value + bytes(-len(value) % 4)
+        self._number += 1
+        size = _REQUEST.size + len(body)
+        self._socket.send(_REQUEST.pack(size, kind, flags | _NLM_F_REQUEST | _NLM_F_ACK, self._number, 0) + body)
+        found = []
+        while True:
+            reply = self._socket.recv(_LONGEST_MESSAGES)
+            at = 0
+            while at + _REQUEST.size <= len(reply):
+                size, kind, _, number, _ = _REQUEST.unpack_from(reply, at)
+                payload = reply[at + _REQUEST.size : at + size]
+                at += max(_REQUEST.size, (size + 3) & ~3)
+                if number != self._number:
+                    continue  # the end of an earlier reply that did not come in time
+                if kind == _RTM_NEWNEIGH:
+                    found.append(_neighbor(payload))
+                elif kind in (_NLMSG_ERROR, _NLMSG_DONE):
+                    (error,) = _ERROR.unpack_from(payload)
+                    if error:
+                        raise OSError(-error, os.strerror(-error))
+                    return found
+
+
+def _neighbor(message: bytes) -> Neighbor:
+    """Read struct ndmsg and the attributes behind it."""
+    _, _, state, _, _ = _NDMSG.unpack_from(message)
+    attributes = {}
+    at = _NDMSG.size
+    while at + _ATTRIBUTE.size <= len(message):
+        length, attribute = _ATTRIBUTE.unpack_from(message, at)
+        attributes[attribute] = message[at + _ATTRIBUTE.size : at + length]
+        at += max(_ATTRIBUTE.size, (length + 3) & ~3)
+    protocol = attributes.get(_NDA_PROTOCOL, b"\0")[0]
+    return Neighbor(IPv6Address(attributes[_NDA_DST]), state, attributes.get(_NDA_LLADDR), protocol)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """Bytes to messages and back: Neighbor Solicitations are parsed, Neighbor Advertisements are built.
 
 So are the two messages by which a multicast router shows itself to switches.
+Toward the gateway it is the other way round: solicit() asks, and read_advertisement() reads the answer.
 
 The rules that hold here:
 - No I/O, and no opinion on whether a valid solicitation deserves an answer: that is `decide`.
-- parse() takes any bytes whatever and never raises: it returns a message or a Verdict.
+- parse() takes any bytes whatever and never raises: it returns a message or a Verdict; read_advertisement() likewise,
+  a message or None.
 - Addresses are integers where they are compared (targets) and bytes where they are only copied.
 """
 
@@ -34,6 +36,7 @@ ALL_NODES_MAC = bytes.fromhex("333300000001")
 ALL_SNOOPERS = bytes.fromhex("ff02000000000000000000000000006a")
 ALL_SNOOPERS_MAC = bytes.fromhex("33330000006a")
 SOLICITED_NODE_PREFIX = bytes.fromhex("ff0200000000000000000001ff")
+_GROUP_MAC_PREFIX = bytes.fromhex("3333")
 
 # Ethernet: destination, source, type. IPv6 (RFC 8200 section 3): version to flow label, payload length, next
 # header, hop limit, source, destination. ICMPv6 (RFC 4861 section 4.3): type, code, checksum, reserved, target.
@@ -41,10 +44,11 @@ _SOLICITATION = Struct("!6x6sHIHBB16s16sBB6x16s")
 _OPTIONS = _SOLICITATION.size
 _SOURCE = 22  # the pseudo-header's addresses, then the message, are one run of octets from here
 _MESSAGE = 54
+_FLAGS = 58
 _SHORTEST_PAYLOAD = 24
 
 # The same layers around RFC 4861 section 4.4: type, code, checksum, flags and reserved, target; then one option
-# of section 4.6.1: type, length in units of 8 octets, link-layer address.
+# of section 4.6.1: type, length in units of 8 octets, link-layer address. A solicitation (section 4.3) has no flags.
 _ADVERTISEMENT = Struct("!6s6sHIHBB16s16sBBHB3x16sBB6s")
 _ADVERTISEMENT_PAYLOAD = _ADVERTISEMENT.size - _MESSAGE
 
@@ -235,3 +239,90 @@ def _to_snoopers(ether_source: bytes, source: bytes, message_type: int, code: in
         checksum % 0xFFFF,
     )
     return header + rest
+
+
+def solicit(ether_source: bytes, source: bytes, target: bytes, ether_destination: bytes | None = None) -> bytes:
+    """Return the 86 octets of an Ethernet frame that asks who has `target`, with a source link-layer address option.
+
+    It goes to `ether_destination` and to the target itself, as a probe whether that neighbor is still there (RFC 4861
+    section 7.3.3); without, to the target's solicited-node group (section 7.2.2).
+    """
+    destination = target
+    if ether_destination is None:
+        destination = SOLICITED_NODE_PREFIX + target[13:]
+        # RFC 2464 section 7.
+        ether_destination = _GROUP_MAC_PREFIX + destination[12:]
+    frame = _ADVERTISEMENT.pack(
+        ether_destination,
+        ether_source,
+        ETHERTYPE_IPV6,
+        _IPV6_FIRST_WORD,
+        _ADVERTISEMENT_PAYLOAD,
+        NEXT_HEADER_ICMPV6,
+        HOP_LIMIT,
+        source,
+        destination,
+        NEIGHBOR_SOLICITATION,
+        0,
+        0,
+        0,
+        target,
+        OPTION_SOURCE_LINK_ADDRESS,
+        1,
+        ether_source,
+    )
+    checksum = -(_integer(frame[_SOURCE:]) + _ADVERTISEMENT_PAYLOAD + NEXT_HEADER_ICMPV6) % 0xFFFF
+    return frame[: _MESSAGE + 2] + checksum.to_bytes(2) + frame[_MESSAGE + 4 :]
+
+
+class Advertised(NamedTuple):
+    """A valid Neighbor Advertisement of somebody else (RFC 4861 section 4.4).
+
+    `target` is 16 octets, `flags` a sum of FLAG_ROUTER, FLAG_SOLICITED and FLAG_OVERRIDE. `link_address` is the content
+    of the first target link-layer address option where that is a MAC that a neighbor can have: 6 octets and no group;
+    else None.
+    """
+
+    target: bytes
+    flags: int
+    link_address: bytes | None
+
+
+def read_advertisement(frame: bytes) -> Advertised | None:
+    """Read an untagged Ethernet frame as a Neighbor Advertisement; None when it is no valid one.
+
+    Sources: RFC 4861 section 7.1.2, RFC 6980 section 5.
+    """
+    if len(frame) < _OPTIONS:
+        return None
+    _, ethertype, first_word, length, next_header, hop_limit, _, destination, kind, code, target = (
+        _SOLICITATION.unpack_from(frame)
+    )
+    end = _MESSAGE + length
+    if (
+        (ethertype, first_word >> 28, next_header, hop_limit) != (ETHERTYPE_IPV6, 6, NEXT_HEADER_ICMPV6, HOP_LIMIT)
+        or (kind, code) != (NEIGHBOR_ADVERTISEMENT, 0)
+        or not _SHORTEST_PAYLOAD <= length <= len(frame) - _MESSAGE
+        or length % 8
+        or (_integer(frame[_SOURCE:end]) + length + NEXT_HEADER_ICMPV6) % 0xFFFF
+        or target[0] == 0xFF
+    ):
+        return None
+    flags = frame[_FLAGS] & (FLAG_ROUTER | FLAG_SOLICITED | FLAG_OVERRIDE)
+    if destination[0] == 0xFF and flags & FLAG_SOLICITED:
+        return None
+
+    options = []
+    at = _OPTIONS
+    while at < end:
+        option_end = at + 8 * frame[at + 1]
+        if option_end == at or option_end > end:
+            return None
+        if frame[at] == OPTION_TARGET_LINK_ADDRESS:
+            options.append(frame[at + 2 : option_end])
+        at = option_end
+    link_address = options[0] if options else None
+    # One of 6 octets is all that Ethernet has; a group, or all zeros, is nobody's.
+    if link_address is not None and (len(link_address) != 6 or link_address[0] & 1 or not any(link_address)):
+        link_address = None
+    return Advertised(target, flags, link_address)

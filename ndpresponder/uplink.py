@@ -18,6 +18,7 @@ from . import log, netlink
 from .addresses import AddressBook, AddressSet, Refusal, Rule
 from .config import Config, Multicast
 from .filter import Filter
+from .gateway import Keeper
 from .link import Link
 from .multicast import ADVERTISEMENT_INTERVAL, Memberships, advertisement_interval, groups_of
 from .packet import build_multicast_router_advertisement, build_multicast_router_termination
@@ -60,6 +61,7 @@ class Uplink:
         self._configured = AddressSet(config.entries)
         self._responder = Responder(link, Policy(mac, config.router, config.override), tally)
         self._memberships = Memberships(link.index)
+        self._keeper = Keeper() if config.keep_gateway else None
         self._inside: list[str] = []
         self._link_local: bytes | None = None
         self._looked = asyncio.Event()
@@ -90,6 +92,8 @@ class Uplink:
     def _followers(self) -> Iterator[Coroutine[None, None, NoReturn]]:
         yield self._follow_link()
         yield self._follow_snapshots()
+        if self._keeper:
+            yield self._keeper.run(self._ifname, self._link.index)
         if self._config.multicast is Multicast.MRD:
             yield self._pose_as_multicast_router()
 
@@ -205,6 +209,8 @@ class Uplink:
                     raise OSError(ENODEV, f"the default route goes through {snapshot.ifname} now")
                 self._link_local = next((each.ip.packed for each in snapshot.addresses if each.is_link_local), None)
                 self._leave_to_their_owners(snapshot)
+                if self._keeper:
+                    self._keeper.follow(snapshot, self._book.addresses)
             self._looked.set()
             taken = loop.time() - begun
             await wait(self._news.uplink, patience)

@@ -165,10 +165,12 @@ class Lab:
 
     `gateway_known` gives the vps a permanent neighbor entry for the router, as administrators do: the
     anti-spoofing rule drops the vps' own solicitations for its gateway too, for these come from its link-local
-    address when it forwards. Without the entry nothing that the container sends leaves the vps.
+    address when it forwards. Without the entry nothing that the container sends leaves the vps by itself.
 
     `snooping` lets the hypervisor's bridge snoop on MLD, and query: it forwards multicast only to where somebody has
     reported the group, or where a multicast router is.
+
+    `filtered` is whether there is the anti-spoofing rule.
     """
 
     def __init__(
@@ -177,10 +179,12 @@ class Lab:
         *,
         gateway_known: bool = True,
         snooping: bool = False,
+        filtered: bool = True,
     ) -> None:
         self._solicits_from = solicits_from
         self._gateway_known = gateway_known
         self._snooping = snooping
+        self._filtered = filtered
         self.internet = Namespace("internet")
         self.router = Namespace("router")
         self.hypervisor = Namespace("hypervisor")
@@ -237,7 +241,7 @@ class Lab:
             self.hypervisor.ip("link set br0 type bridge mcast_querier 1")
         self.hypervisor.ip("link set br0 up")
         self.plug_in("uplink")
-        for rule in _ANTI_SPOOFING:
+        for rule in _ANTI_SPOOFING if self._filtered else ():
             self.hypervisor.run("ebtables-nft", *rule.split())
 
     def _configure_vps(self) -> None:

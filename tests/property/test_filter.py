@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import PACKET_HOST, PACKET_MULTICAST, PACKET_OTHERHOST, PACKET_OUTGOING, run_filter
 from strategies import addresses, any_address, entries, frames
-from vectors import POLICY, TARGET, solicit
+from vectors import POLICY, TARGET, advertise, solicit
 
 from ndpresponder.addresses import AddressSet, Refusal, Rule
 from ndpresponder.filter import (
@@ -18,6 +18,7 @@ from ndpresponder.filter import (
     RETURN,
     Assembler,
     Label,
+    advertisements_of,
     compile_filter,
 )
 from ndpresponder.responder import answer
@@ -99,3 +100,14 @@ def test_jumps_arrive_however_long_they_are(jumps: list[tuple[bool, int]], filli
             place for number, (on_true, place) in enumerate(jumps) if (value == number if on_true else value <= number)
         )
         assert run_filter(program, bytes([value])) == 1000 + next(taken, 41)
+
+
+@given(st.sets(addresses | any_address, max_size=5), st.lists(addresses | any_address, max_size=5))
+def test_exactly_the_advertisements_of_some_pass(some: set[int], others: list[int]) -> None:
+    program = advertisements_of(some)
+    frame = advertise()
+    for target in (*some, *others):
+        about = frame[:62] + target.to_bytes(16) + frame[78:]
+        assert (run_filter(program, about, PACKET_HOST) > 0) == (target in some)
+        assert run_filter(program, asking_for(target), PACKET_HOST) == 0
+        assert run_filter(program, about, PACKET_OTHERHOST) == 0

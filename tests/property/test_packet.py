@@ -2,6 +2,7 @@
 
 from ipaddress import IPv6Address
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from scapy.layers.inet6 import (
@@ -16,6 +17,7 @@ from scapy.layers.inet6 import (
     RouterAlert,
 )
 from scapy.layers.l2 import Ether
+from scapy.packet import Packet, Raw
 from strategies import any_address, entries, frames
 from vectors import ADDRESSES, POLICY
 
@@ -24,12 +26,15 @@ from ndpresponder.packet import (
     FLAG_OVERRIDE,
     FLAG_ROUTER,
     FLAG_SOLICITED,
+    Advertised,
     Advertisement,
     Solicitation,
     build,
     build_multicast_router_advertisement,
     build_multicast_router_termination,
     parse,
+    read_advertisement,
+    solicit,
 )
 from ndpresponder.responder import answer
 from ndpresponder.verdict import Verdict
@@ -127,3 +132,106 @@ def test_scapy_builds_the_same_for_multicast_routers(mac: bytes, source: int, in
         headers / ICMPv6MRD_Advertisement(advinter=interval, queryint=0, robustness=0)
     )
     assert build_multicast_router_termination(mac, octets) == bytes(headers / ICMPv6MRD_Termination())
+
+
+# The other way round, toward the gateway
+
+
+@given(mac=unicast_macs, source=unicast, target=unicast, to_mac=st.none() | unicast_macs)
+def test_scapy_reads_what_is_asked(mac: bytes, source: int, target: int, to_mac: bytes | None) -> None:
+    group = (0xFF02 << 112) | (0x1FF << 24) | (target & 0xFFFFFF)
+    frame = solicit(mac, source.to_bytes(16), target.to_bytes(16), to_mac)
+    expected = (
+        Ether(src=colons(mac), dst=colons(to_mac or bytes.fromhex("3333ff") + target.to_bytes(16)[13:]))
+        / IPv6(src=str(IPv6Address(source)), dst=str(IPv6Address(target if to_mac else group)), hlim=255)
+        / ICMPv6ND_NS(tgt=str(IPv6Address(target)))
+        / ICMPv6NDOptSrcLLAddr(lladdr=colons(mac))
+    )
+    assert frame == bytes(expected)
+    destination = (target if to_mac else group).to_bytes(16)
+    asked = Solicitation(mac, source.to_bytes(16), destination, target, mac)
+    assert parse(frame) == (Verdict.SOURCE if source == target else asked)
+
+
+def advertised(target: str = "fe80::1", to: str = "2001:db8::5", flags: int = 0x60, **fields: int) -> Packet:
+    """Return a gateway's advertisement without options."""
+    return (
+        Ether(src="52:54:00:00:00:09", dst="52:54:00:00:00:01")
+        / IPv6(src=target, dst=to, hlim=fields.get("hlim", 255))
+        / ICMPv6ND_NA(
+            tgt=target,
+            R=flags >> 7,
+            S=flags >> 6 & 1,
+            O=flags >> 5 & 1,
+            code=fields.get("code", 0),
+            res=fields.get("res", 0),
+        )
+    )
+
+
+@given(
+    target=unicast,
+    flags=st.integers(0, 7).map(lambda bits: bits << 5),
+    mac=st.none() | unicast_macs,
+    reserved=st.integers(0, 2**29 - 1),
+    padding=st.binary(max_size=40),
+)
+def test_what_scapy_advertises_is_read(
+    target: int, flags: int, mac: bytes | None, reserved: int, padding: bytes
+) -> None:
+    packet = advertised(str(IPv6Address(target)), flags=flags, res=reserved)
+    if mac is not None:
+        # An unknown option goes before.
+        packet = packet / Raw(b"\xfd\x01abcdef") / ICMPv6NDOptDstLLAddr(lladdr=colons(mac))
+    usable = mac if mac and any(mac) else None
+    assert read_advertisement(bytes(packet) + padding) == Advertised(target.to_bytes(16), flags, usable)
+
+
+@given(frames)
+def test_any_frame_gives_an_advertisement_or_none(frame: bytes) -> None:
+    read = read_advertisement(frame)
+    assert read is None or isinstance(read, Advertised)
+    if read:
+        assert frame[54] == 136
+
+
+@given(st.binary(max_size=120), st.integers(0, 100))
+def test_any_options_give_an_advertisement_or_none(options: bytes, cut: int) -> None:
+    frame = bytes(advertised() / Raw(options))
+    assert read_advertisement(frame[: max(0, len(frame) - cut)]) is None or cut == 0
+
+
+WITH_MAC = ICMPv6NDOptDstLLAddr(lladdr="52:54:00:00:00:09")
+
+
+@pytest.mark.parametrize(
+    ("packet", "rule"),
+    [
+        (advertised(hlim=254) / WITH_MAC, "hop-limit"),
+        (advertised(code=1) / WITH_MAC, "code"),
+        (advertised(to="ff02::1") / WITH_MAC, "solicited-by-multicast"),
+        (advertised("ff02::5") / WITH_MAC, "multicast-target"),
+        (advertised() / Raw(b"\x02\x00\x00\x00\x00\x00\x00\x00"), "option-of-length-0"),
+        (advertised() / Raw(b"\x02\x02\x00\x00\x00\x00\x00\x00"), "option-beyond-the-end"),
+        (advertised() / Raw(b"\x02\x01\x00"), "leftover-octets"),
+        (Ether() / IPv6(hlim=255, nh=0) / Raw(bytes(60)), "extension-header"),
+        (Ether(type=0x0800) / Raw(bytes(advertised())[14:]), "ethertype"),
+    ],
+)
+def test_an_advertisement_that_is_none(packet: Packet, rule: str) -> None:
+    assert read_advertisement(bytes(advertised() / WITH_MAC)) is not None
+    assert read_advertisement(bytes(packet)) is None, rule
+
+
+@given(st.integers(14, 85), st.integers(0, 7))
+def test_a_bit_that_has_changed_is_noticed(at: int, bit: int) -> None:
+    frame = bytearray(bytes(advertised() / WITH_MAC))
+    frame[at] ^= 1 << bit
+    # Traffic class and flow label are covered by no checksum.
+    assert (read_advertisement(bytes(frame)) is not None) == (14 <= at < 18 and (at, bit >> 2) != (14, 1))
+
+
+@pytest.mark.parametrize("link_address", ["33:33:00:00:00:01", "ff:ff:ff:ff:ff:ff", "00:00:00:00:00:00"])
+def test_a_mac_that_nobody_has(link_address: str) -> None:
+    read = read_advertisement(bytes(advertised() / ICMPv6NDOptDstLLAddr(lladdr=link_address)))
+    assert read == Advertised(IPv6Address("fe80::1").packed, 0x60, None)

@@ -79,6 +79,7 @@ def test_prefixes_that_cannot_be_meant(arguments: tuple[str, ...], message: str)
             "Invalid value for '--multicast': 'none' is not one of 'auto', 'allmulti', 'join', 'mrd'.",
         ),
         (("--multicast-groups", "0"), "Invalid value for '--multicast-groups': 0 is not in the range 1<=x<=65536."),
+        (("--gateway", "on"), "Invalid value for '--gateway': 'on' is not one of 'auto', 'off'."),
         (("--log-format", "xml"), "Invalid value for '--log-format': 'xml' is not one of 'auto', 'human', 'json'."),
         (("-N", "web", "-i", ABSENT), f"-N web: {NO_DOCKER}"),
         (("--docker-network", "web"), f"-N web: {NO_DOCKER}"),
@@ -221,6 +222,7 @@ def test_help_names_every_option_and_command() -> None:
     assert words >= {
         *("-i", "--ifname", "-n", "--subnet", "-x", "--exclude", "-N", "--docker-network"),
         *("--router", "--no-router", "--override", "--wait", "--no-wait", "--log-format", "--log-level"),
+        "--gateway",
         *("--version", "-h", "--help"),
     }
     assert "NDPRESPONDER_LOG" in printed

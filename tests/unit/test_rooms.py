@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[2] / "ndpresponder"
 LAYERS = [
     {"__init__", "verdict", "policy", "addresses"},
     {"packet", "filter", "config", "link", "netlink", "log"},
-    {"decide", "multicast"},
+    {"decide", "gateway", "multicast"},
     {"responder"},
     {"uplink"},
     {"daemon"},

@@ -1,0 +1,294 @@
+"""Keeps the gateway's neighbor entry usable where the provider filters what the kernel would keep it with.
+
+For what it forwards, and whenever it checks an entry that it has, the kernel solicits from its link-local address
+(ndisc_solicit in net/ipv6/ndisc.c). An anti-spoofing filter that knows the host's prefix alone drops that. So this room
+asks in its place, from an address that passes.
+
+The rules that hold here:
+- As long as the kernel gets on by itself, nothing is sent and nothing is written: there is a look at its entry twice
+  a second, and that is all.
+- What the administrator fixed (permanent, noarp) is left alone.
+- An answer that comes to an address of this host is heard by the kernel too, which then needs no more. Only what it
+  lacks after that is written, as an entry that ages and can be told by its protocol number.
+- `Gateway` decides, without I/O or a clock; `Keeper` does.
+"""
+
+import asyncio
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from enum import Enum
+from ipaddress import IPv6Address, IPv6Network
+from typing import NoReturn
+
+from . import log
+from .addresses import AddressSet
+from .filter import advertisements_of
+from .link import Link
+from .netlink import (
+    NUD_FAILED,
+    NUD_INCOMPLETE,
+    NUD_NOARP,
+    NUD_PERMANENT,
+    NUD_PROBE,
+    NUD_REACHABLE,
+    PROTOCOL,
+    Neighbor,
+    Neighbors,
+    Snapshot,
+)
+from .packet import FLAG_OVERRIDE, FLAG_ROUTER, FLAG_SOLICITED, Advertised, read_advertisement, solicit
+
+_LOOK = 0.5
+"""Seconds between two looks at the kernel's entries."""
+_PATIENCE = 0.4
+"""Seconds that the kernel may take to resolve a gateway by itself: less than between two looks."""
+_CHECK = 3.0
+"""Seconds between an answer and the next question. With _RETRY, a new MAC is known after 4; the shortest life of an
+entry that nobody confirms is, by the kernel's defaults, 15 + 5 + 3 seconds."""
+_RETRY = 1.0
+"""Seconds until a question is asked again: RETRANS_TIMER of RFC 4861 section 10."""
+_GIVEN_UP = 10.0
+"""Seconds of silence after which it is said that the gateway does not answer."""
+
+_FIXED = NUD_PERMANENT | NUD_NOARP
+_IN_NEED = NUD_INCOMPLETE | NUD_PROBE | NUD_FAILED
+_LINK_LOCAL = IPv6Network("fe80::/10")
+_UNIQUE_LOCAL = IPv6Network("fc00::/7")
+
+
+class Question(Enum):
+    """How to ask for a gateway."""
+
+    UNICAST = "unicast"
+    MULTICAST = "multicast"
+
+
+class News(Enum):
+    """What an advertisement changed."""
+
+    FOUND = "found"
+    MOVED = "moved"
+    BACK = "back"
+
+
+@dataclass(slots=True)
+class Gateway:
+    """What is known of one gateway, and what follows from it. Times are seconds of one clock, whichever."""
+
+    link_address: bytes | None = None
+    """Its MAC, once it has answered."""
+    router: bool = False
+    """Whether it says of itself that it is a router."""
+    kept: bool = False
+    """Whether the kernel needs help with it. That it did once is reason enough to go on."""
+    silent: bool = False
+    """Whether it has not answered for long."""
+    attempts: int = 0
+    """How many multicast questions were in vain."""
+    _in_need_since: float | None = None
+    _open: Question | None = None
+    _asked: float = 0.0
+    _answered: float = 0.0
+
+    def look(self, entry: Neighbor | None, now: float) -> Question | None:
+        """Take note of the kernel's entry. Returns how to ask for the gateway, if that is due."""
+        in_need = entry is not None and bool(entry.state & _IN_NEED)
+        if not in_need:
+            self._in_need_since = None
+        elif self._in_need_since is None:
+            self._in_need_since = now
+        if entry is not None and entry.state & _FIXED:
+            self.kept = False
+        elif self._in_need_since is not None and now - self._in_need_since >= _PATIENCE:
+            self.kept = True
+        elif entry is not None and entry.protocol == PROTOCOL:
+            # Of a process before this one, that was killed.
+            self.kept = True
+        if not self.kept:
+            self._open = None
+            return None
+        question = self._question(now)
+        if question:
+            self._open, self._asked = question, now
+        return question
+
+    def _question(self, now: float) -> Question | None:
+        if self._open:
+            if now - self._asked < _RETRY:
+                return None
+            self.attempts += self._open is Question.MULTICAST
+            self.silent = self.silent or now - self._answered >= _GIVEN_UP
+            return Question.MULTICAST
+        if self.link_address is None:
+            # As if it had answered just now: from here the silence counts.
+            self._answered = now
+            return Question.MULTICAST
+        return Question.UNICAST if now - self._answered >= _CHECK else None
+
+    def hear(self, advertised: Advertised, now: float) -> News | None:
+        """Take note of an advertisement of this gateway's address."""
+        # RFC 4861 section 4.4: the answer to a unicast question need not have the option.
+        link_address = advertised.link_address or self.link_address
+        if not self.kept or link_address is None:
+            return None
+        moved = link_address != self.link_address
+        if not self._open or not advertised.flags & FLAG_SOLICITED:
+            # An announcement, or a second answer. What counts is the answer to a question, and announcements lead to
+            # one: a flood of them to one at each look. A second answer does not, or it would be asked without end.
+            if moved and advertised.flags & FLAG_OVERRIDE and now - self._answered >= _RETRY:
+                self._open, self._asked = Question.UNICAST, now - _RETRY
+            return None
+        news = None
+        if self.link_address is None:
+            news = News.FOUND
+        elif moved:
+            news = News.MOVED
+        elif self.silent:
+            news = News.BACK
+        self.link_address, self.router = link_address, bool(advertised.flags & FLAG_ROUTER)
+        self.silent = False
+        self._open, self._answered = None, now
+        return news
+
+    def lacks(self, entry: Neighbor | None) -> bool:
+        """Whether the kernel does not have what the gateway has answered a moment ago."""
+        if not self.kept or self._open or self.link_address is None:
+            return False
+        return entry is None or (entry.state, entry.link_address) != (NUD_REACHABLE, self.link_address)
+
+
+class Keeper:
+    """Looks after the gateways of one interface at a time, those that follow() names, while run() runs."""
+
+    def __init__(self) -> None:
+        self._gateways: dict[IPv6Address, Gateway] = {}
+        self._sources: list[IPv6Address] = []
+        self._wake = asyncio.Event()
+        self._changed = False
+        self._may_write: bool | None = None
+        self._link: Link | None = None
+
+    def follow(self, uplink: Snapshot, addresses: AddressSet) -> None:
+        """Keep the gateways of this uplink from now on. `addresses` are those that are answered for."""
+        self._sources = _sources(uplink, addresses)
+        self._gateways = {address: self._gateways.get(address) or Gateway() for address in uplink.gateways}
+        self._changed = True
+        self._wake.set()
+
+    async def run(self, ifname: str, index: int) -> NoReturn:
+        """Keep the entries on this interface usable until cancelled; then take back what was written."""
+        try:
+            neighbors = Neighbors(index)
+        except OSError:
+            # That there is no netlink has been said already.
+            await asyncio.Event().wait()
+        with closing(neighbors):
+            try:
+                while True:
+                    # Where a look fails, the interface is going away, or the kernel's table is full: there is another.
+                    with suppress(OSError):
+                        self._look(ifname, neighbors)
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self._wake.wait(), _LOOK if self._gateways else None)
+                    self._wake.clear()
+            finally:
+                self._deafen()
+                self._gateways = {}
+                with suppress(OSError):
+                    self._take_back(neighbors)
+
+    def _look(self, ifname: str, neighbors: Neighbors) -> None:
+        if self._gateways and self._may_write is None:
+            self._may_write = neighbors.may_change()
+            if not self._may_write:
+                log.warning(
+                    "gateway-permission",
+                    "without CAP_NET_ADMIN the gateway's neighbor entry cannot be written: where the provider drops "
+                    "link-local solicitations, replies from behind this host may not leave it; grant it "
+                    "(systemd: AmbientCapabilities=CAP_NET_ADMIN; Docker: --cap-add NET_ADMIN), or say --gateway off",
+                )
+        if self._changed:
+            self._changed = False
+            if self._link:
+                self._link.attach(advertisements_of(map(int, self._gateways)))
+            self._take_back(neighbors)
+        for address, gateway in self._gateways.items():
+            self._attend(ifname, neighbors, address, gateway)
+
+    def _attend(self, ifname: str, neighbors: Neighbors, address: IPv6Address, gateway: Gateway) -> None:
+        """Do what is due for one gateway."""
+        entry = neighbors.get(address)
+        was_silent = gateway.silent
+        question = gateway.look(entry, asyncio.get_running_loop().time())
+        if gateway.silent and not was_silent:
+            log.warning("gateway", f"gateway {address} does not answer", gateway=address)
+        if self._may_write and gateway.link_address and gateway.lacks(entry):
+            neighbors.put(address, gateway.link_address, router=gateway.router)
+        if question and self._sources:
+            link = self._link or self._listen(ifname)
+            source = self._sources[gateway.attempts % len(self._sources)]
+            _, mac = link.identity()
+            to = gateway.link_address if question is Question.UNICAST else None
+            link.send(solicit(mac, source.packed, address.packed, to))
+
+    def _listen(self, ifname: str) -> Link:
+        """Hear advertisements from now on: on a socket that there is not before it is needed."""
+        self._link = Link(ifname, allmulti=False)
+        self._link.attach(advertisements_of(map(int, self._gateways)))
+        asyncio.get_running_loop().add_reader(self._link, self._receive)
+        return self._link
+
+    def _deafen(self) -> None:
+        if self._link:
+            asyncio.get_running_loop().remove_reader(self._link)
+            self._link.close()
+            self._link = None
+
+    def _receive(self) -> None:
+        if self._link is None:
+            return
+        try:
+            frame = self._link.receive()
+        except OSError:
+            # It is down; the link that answers is told so too, and what follows from that is not decided here.
+            self._deafen()
+            return
+        advertised = read_advertisement(frame) if frame else None
+        if advertised is None:
+            return
+        address = IPv6Address(advertised.target)
+        gateway = self._gateways.get(address)
+        if gateway is None:
+            return
+        news = gateway.hear(advertised, asyncio.get_running_loop().time())
+        if news and gateway.link_address:
+            mac = gateway.link_address.hex(":")
+            log.info("gateway", _WORDING[news].format(address=address, mac=mac), gateway=address, mac=mac)
+            self._wake.set()
+
+    def _take_back(self, neighbors: Neighbors) -> None:
+        """Delete what was written for what is no gateway any more, be it by a process that was killed."""
+        for entry in neighbors.own():
+            if entry.address not in self._gateways and neighbors.remove(entry.address):
+                log.info(
+                    "gateway", f"the neighbor entry of {entry.address} is taken back", gateway=entry.address, mac=None
+                )
+
+
+_WORDING = {
+    News.FOUND: "gateway {address} is at {mac}: asked for in place of the kernel, which gets no answer",
+    News.MOVED: "gateway {address} is at {mac} now",
+    News.BACK: "gateway {address} answers again, at {mac}",
+}
+
+
+def _sources(uplink: Snapshot, addresses: AddressSet) -> list[IPv6Address]:
+    """From where to ask, best first; one that is not answered is followed by the next.
+
+    Best is a global address of the uplink: its answer reaches the kernel as well. Of those that are answered for it is
+    the last, since the first ones of a prefix are likely to be a router's. A link-local one is what the filter drops.
+    """
+    own = [address.ip for address in uplink.addresses if address.ip not in _LINK_LOCAL]
+    unique_local = [address for address in own if address in _UNIQUE_LOCAL]
+    answered = [IPv6Address(last) for _, last in addresses.ranges()[-1:]]
+    return [*(address for address in own if address not in unique_local), *answered, *unique_local]

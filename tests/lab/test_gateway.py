@@ -1,0 +1,407 @@
+"""Whether what lives behind the anti-spoofing rule can reply although the kernel cannot resolve its gateway."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from signal import SIGKILL
+from typing import Any
+
+import pytest
+from lab import (
+    CONTAINER,
+    GUEST_PREFIX,
+    INNER_PREFIX,
+    ROUTER_LINK_LOCAL,
+    ROUTER_MAC,
+    SOLICITATIONS_AND_ADVERTISEMENTS,
+    VPS,
+    VPS_MAC,
+    Lab,
+    Ping,
+    Program,
+    ping,
+    set_link_addresses,
+    wait_until,
+)
+from namespaces import Namespace, connect
+from wire import event, events
+
+OTHER_MAC = "52:54:00:00:00:99"
+SECOND_GATEWAY, SECOND_MAC, SECOND_INTERNET = "fe80::3", "52:54:00:00:00:03", "2001:db8:7::1"
+FOUND = f"gateway {ROUTER_LINK_LOCAL} is at {ROUTER_MAC}: asked for in place of the kernel, which gets no answer"
+TAKEN_BACK = f"the neighbor entry of {ROUTER_LINK_LOCAL} is taken back"
+NO_PERMISSION = (
+    "without CAP_NET_ADMIN the gateway's neighbor entry cannot be written: where the provider drops link-local "
+    "solicitations, replies from behind this host may not leave it; grant it "
+    "(systemd: AmbientCapabilities=CAP_NET_ADMIN; Docker: --cap-add NET_ADMIN), or say --gateway off"
+)
+WITHOUT_ADMIN = "setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin"
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    """The lab whose vps cannot resolve its gateway for what it forwards."""
+    with Lab(gateway_known=False) as lab:
+        yield lab
+
+
+def without_global_address(lab: Lab) -> None:
+    """Leave the uplink with its link-local address: only what is answered for can ask."""
+    lab.vps.ip(f"address del {VPS}/{GUEST_PREFIX.prefixlen} dev eth0")
+
+
+def entry(lab: Lab, address: str = ROUTER_LINK_LOCAL) -> dict[str, Any]:
+    """Return the vps' neighbor entry for an address; empty when there is none."""
+    entries: list[dict[str, Any]] = json.loads(lab.vps.ip(f"-json -6 neighbor show to {address} dev eth0"))
+    return entries[0] if entries else {}
+
+
+def ours(mac: str = ROUTER_MAC, address: str = ROUTER_LINK_LOCAL) -> dict[str, Any]:
+    """Return what `ip` shows of an entry that the keeper has written."""
+    return {
+        "dst": address,
+        "lladdr": mac,
+        "router": None,
+        "extern_learn": None,
+        "state": ["REACHABLE"],
+        "protocol": "135",
+    }
+
+
+def said(daemon: Program) -> list[str]:
+    return [line["message"] for line in events(daemon, "gateway", "gateway-permission")]
+
+
+def short_lived_entries(lab: Lab) -> None:
+    """Have the vps check its gateway every two seconds, as long as nobody pings out.
+
+    In ping's own packets the kernel notes that the path is known to work (MSG_CONFIRM). That note crosses from
+    namespace to namespace with the packet, and an entry that has it is not checked.
+    """
+    lab.vps.sysctl("net/ipv6/neigh/eth0/base_reachable_time_ms", 1000)
+    lab.vps.sysctl("net/ipv6/neigh/eth0/delay_first_probe_time", 1)
+
+
+def settled(lab: Lab) -> None:
+    """Wait until the container's first pings have come through, which can take a second and a half."""
+    assert lab.ping_out(wait=4) == Ping(sent=1, received=1)
+
+
+# From a cold start
+
+
+@pytest.mark.parametrize("from_outside", [False, True])
+@pytest.mark.parametrize("global_address", [True, False])
+def test_from_a_cold_start_nothing_is_lost(lab: Lab, *, global_address: bool, from_outside: bool) -> None:
+    if not global_address:
+        without_global_address(lab)
+    daemon = lab.ndpresponder("-n", CONTAINER)
+
+    pinging = lab.ping_in if from_outside else lab.ping_out
+    assert pinging(count=25, interval=0.2) == Ping(sent=25, received=25)
+
+    assert said(daemon) == [FOUND]
+    if global_address:
+        # The kernel has heard the answer: the entry is its own.
+        assert {"lladdr": ROUTER_MAC, "state": ["REACHABLE"]}.items() <= entry(lab).items()
+        assert "protocol" not in entry(lab)
+    else:
+        assert entry(lab) == ours()
+
+
+def test_off_does_nothing(lab: Lab) -> None:
+    capture = lab.capture(lab.router, "lan", SOLICITATIONS_AND_ADVERTISEMENTS)
+    daemon = lab.ndpresponder("-n", str(INNER_PREFIX), "--gateway", "off")
+
+    assert lab.ping_out(count=20, interval=0.2, wait=1) == Ping(sent=20, received=0)
+
+    assert capture.lines(f"who has {ROUTER_LINK_LOCAL}") == []
+    assert "lladdr" not in entry(lab)
+    assert said(daemon) == []
+
+
+def test_where_nothing_is_filtered_the_kernel_is_left_alone() -> None:
+    with Lab(gateway_known=False, filtered=False) as lab:
+        short_lived_entries(lab)
+        capture = lab.capture(lab.vps, "eth0", f"{SOLICITATIONS_AND_ADVERTISEMENTS} and ether src {VPS_MAC}")
+        daemon = lab.ndpresponder()
+        packet_sockets = lab.vps.run("cat", "/proc/net/packet").stdout
+
+        assert lab.ping_in(count=50, interval=0.2) == Ping(sent=50, received=50)
+
+        assert "protocol" not in entry(lab)
+        assert said(daemon) == []
+        # Nobody has asked but the kernel, from its link-local address; and nobody listens for answers.
+        questions = capture.lines(f"who has {ROUTER_LINK_LOCAL}")
+        assert len(questions) >= 2
+        assert [line for line in questions if not line.startswith("IP6 fe80::2 > ")] == []
+        assert lab.vps.run("cat", "/proc/net/packet").stdout.count("\n") == packet_sockets.count("\n")
+
+
+# Over time
+
+
+def test_three_minutes_lose_nothing() -> None:
+    """Short-lived entries on both sides, with each kind of source, five pings a second, in or out.
+
+    In one lab only one of both, for MSG_CONFIRM's sake: pings in let the vps' entry age, pings out the router's.
+    """
+    with ExitStack() as undo:
+        labs = [undo.enter_context(Lab(gateway_known=False)) for _ in range(4)]
+        for lab in labs:
+            lab.vps.sysctl("net/ipv6/neigh/eth0/base_reachable_time_ms", 5000)
+            lab.router.sysctl("net/ipv6/neigh/lan/base_reachable_time_ms", 5000)
+        for lab in labs[2:]:
+            without_global_address(lab)
+        daemons = [lab.ndpresponder("-n", CONTAINER) for lab in labs]
+        pings = [pinging for inward, outward in (labs[:2], labs[2:]) for pinging in (inward.ping_in, outward.ping_out)]
+        with ThreadPoolExecutor(len(pings)) as threads:
+            done = [threads.submit(pinging, count=900, interval=0.2) for pinging in pings]
+
+        assert [each.result() for each in done] == [Ping(sent=900, received=900)] * len(pings)
+        assert [said(daemon) for daemon in daemons] == [[FOUND]] * len(pings)
+
+
+@pytest.mark.parametrize("global_address", [True, False])
+def test_another_mac_is_followed_within_ten_seconds(lab: Lab, *, global_address: bool) -> None:
+    if not global_address:
+        without_global_address(lab)
+    daemon = lab.ndpresponder("-n", CONTAINER)
+    settled(lab)
+
+    lab.router.ip(f"link set lan address {OTHER_MAC}")
+    changed = time.monotonic()
+    wait_until(lambda: lab.ping_out(wait=0.2).received == 1, "a reply by way of the other MAC", 10)
+    assert time.monotonic() - changed < 6
+
+    assert said(daemon) == [FOUND, f"gateway {ROUTER_LINK_LOCAL} is at {OTHER_MAC} now"]
+    assert lab.ping_in(count=5) == Ping(sent=5, received=5)
+
+
+@pytest.mark.parametrize("global_address", [True, False])
+def test_an_announced_mac_is_followed_at_once(lab: Lab, *, global_address: bool) -> None:
+    if not global_address:
+        without_global_address(lab)
+    lab.router.sysctl("net/ipv6/conf/lan/ndisc_notify", 1)
+    daemon = lab.ndpresponder("-n", CONTAINER)
+    settled(lab)
+    # Announcements that come with an answer are taken for a part of it.
+    time.sleep(1.1)
+
+    lab.router.ip(f"link set lan address {OTHER_MAC}")
+    event(daemon, "gateway", 2, timeout=1.5)
+
+    assert said(daemon) == [FOUND, f"gateway {ROUTER_LINK_LOCAL} is at {OTHER_MAC} now"]
+    assert lab.ping_out(count=5) == Ping(sent=5, received=5)
+
+
+def test_a_gateway_that_goes_and_comes_back(lab: Lab) -> None:
+    without_global_address(lab)
+    daemon = lab.ndpresponder("-n", CONTAINER)
+    settled(lab)
+    lab.router.ip("link set lan down")
+    event(daemon, "gateway", 2, timeout=16)
+    lab.router.ip("link set lan up")
+    lab.router.ip(f"address add {ROUTER_LINK_LOCAL}/64 dev lan")
+    lab.router.ip(f"route add {GUEST_PREFIX} dev lan")
+    event(daemon, "gateway", 3)
+
+    assert said(daemon) == [
+        FOUND,
+        f"gateway {ROUTER_LINK_LOCAL} does not answer",
+        f"gateway {ROUTER_LINK_LOCAL} answers again, at {ROUTER_MAC}",
+    ]
+    wait_until(lambda: lab.ping_out(wait=0.2).received == 1, "a reply")
+
+
+def test_an_entry_that_is_deleted_is_written_again(lab: Lab) -> None:
+    without_global_address(lab)
+    lab.ndpresponder("-n", CONTAINER)
+    settled(lab)
+    for _ in range(3):
+        lab.vps.ip("neighbor flush dev eth0")
+        wait_until(lambda: entry(lab) == ours(), "the entry", 1.5)
+
+
+# Other gateways
+
+
+@pytest.fixture
+def second_router(lab: Lab) -> Iterator[Namespace]:
+    """Another router on the link, with a bit of the internet of its own."""
+    with Namespace("second") as router:
+        router.sysctl("net/ipv6/conf/default/accept_dad", 0)
+        # Or it would solicit routers, and the vps would know it from that.
+        router.sysctl("net/ipv6/conf/all/forwarding", 1)
+        connect(router, "eth0", lab.hypervisor, "second")
+        lab.plug_in("second")
+        set_link_addresses(router, "eth0", SECOND_MAC, SECOND_GATEWAY)
+        router.ip(f"address add {SECOND_INTERNET}/128 dev lo")
+        router.ip(f"route add {GUEST_PREFIX} dev eth0")
+        lab.vps.ip(f"route add {SECOND_INTERNET}/128 via {SECOND_GATEWAY} dev eth0")
+        yield router
+
+
+@pytest.mark.usefixtures("second_router")
+def test_several_gateways(lab: Lab) -> None:
+    without_global_address(lab)
+    lab.vps.ip(f"route add default via {SECOND_GATEWAY} dev eth0 metric 2048")
+    daemon = lab.ndpresponder("-n", CONTAINER)
+
+    assert lab.ping_out(count=5) == Ping(sent=5, received=5)
+    assert ping(lab.container, SECOND_INTERNET, count=5) == Ping(sent=5, received=5)
+
+    assert [entry(lab), entry(lab, SECOND_GATEWAY)] == [ours(), ours(SECOND_MAC, SECOND_GATEWAY)]
+    assert daemon.stop() == 0
+    assert [entry(lab), entry(lab, SECOND_GATEWAY)] == [{}, {}]
+
+
+@pytest.mark.usefixtures("second_router")
+def test_a_default_route_that_changes(lab: Lab) -> None:
+    without_global_address(lab)
+    daemon = lab.ndpresponder("-n", CONTAINER)
+    settled(lab)
+    assert entry(lab) == ours()
+
+    lab.vps.ip(f"route replace default via {SECOND_GATEWAY} dev eth0")
+    event(daemon, "gateway", 2)
+    assert entry(lab) == {}
+    assert ping(lab.container, SECOND_INTERNET, count=5) == Ping(sent=5, received=5)
+
+    assert said(daemon)[:2] == [FOUND, TAKEN_BACK]
+    assert entry(lab, SECOND_GATEWAY)["lladdr"] == SECOND_MAC
+
+
+def test_a_gateway_with_a_global_address(lab: Lab) -> None:
+    gateway = "2001:db8:1::1"
+    lab.router.ip(f"address add {gateway}/128 dev lan")
+    lab.vps.ip(f"route replace default via {gateway} dev eth0")
+    lab.ndpresponder("-n", CONTAINER)
+    assert lab.ping_out(count=25, interval=0.2) == Ping(sent=25, received=25)
+    assert entry(lab, gateway)["state"] == ["REACHABLE"]
+
+    # Now by the keeper's own hand. A route by way of a global address needs one that is on-link.
+    lab.vps.ip(f"address del {VPS}/{GUEST_PREFIX.prefixlen} dev eth0")
+    lab.vps.ip(f"route add {gateway}/128 dev eth0")
+    lab.vps.ip(f"route replace default via {gateway} dev eth0")
+    lab.vps.ip("neighbor flush dev eth0")
+    assert lab.ping_out(count=25, interval=0.2) == Ping(sent=25, received=25)
+    assert entry(lab, gateway) == ours(address=gateway)
+
+
+# What belongs to others, and what is left behind
+
+
+def test_what_the_administrator_made_permanent_is_not_touched(lab: Lab) -> None:
+    wrong = "52:54:00:00:00:66"
+    lab.vps.ip(f"neighbor add {ROUTER_LINK_LOCAL} lladdr {wrong} nud permanent dev eth0")
+    capture = lab.capture(lab.router, "lan", SOLICITATIONS_AND_ADVERTISEMENTS)
+    daemon = lab.ndpresponder()
+
+    assert lab.ping_out(count=15, interval=0.2, wait=1) == Ping(sent=15, received=0)
+    # Also when it comes in place of one that the keeper looks after.
+    lab.vps.ip(f"neighbor del {ROUTER_LINK_LOCAL} dev eth0")
+    settled(lab)
+    lab.vps.ip(f"neighbor replace {ROUTER_LINK_LOCAL} lladdr {wrong} nud permanent dev eth0")
+    permanent = entry(lab)
+    before = capture.lines(f"who has {ROUTER_LINK_LOCAL}")
+    assert lab.ping_out(count=25, interval=0.2, wait=1) == Ping(sent=25, received=0)
+
+    assert entry(lab) == permanent
+    assert permanent["state"] == ["PERMANENT"]
+    assert len(before) == len(capture.lines(f"who has {ROUTER_LINK_LOCAL}")) == 1
+    assert daemon.stop() == 0
+    assert entry(lab) == permanent
+
+
+def test_at_exit_the_entry_is_taken_back(lab: Lab) -> None:
+    without_global_address(lab)
+    daemon = lab.ndpresponder("-n", CONTAINER)
+    settled(lab)
+    assert entry(lab) == ours()
+
+    assert daemon.stop() == 0
+
+    assert entry(lab) == {}
+    assert said(daemon) == [FOUND, TAKEN_BACK]
+
+
+def crashed(lab: Lab) -> None:
+    """Have the keeper write its entry, and kill it."""
+    without_global_address(lab)
+    daemon = lab.ndpresponder("-n", CONTAINER)
+    settled(lab)
+    daemon.process.send_signal(SIGKILL)
+    daemon.wait()
+    assert entry(lab) == ours()
+
+
+def test_after_a_crash_the_next_start_follows_the_gateway_and_its_end_takes_the_entry_back(lab: Lab) -> None:
+    crashed(lab)
+    lab.router.ip(f"link set lan address {OTHER_MAC}")
+    daemon = lab.ndpresponder("-n", CONTAINER)
+
+    wait_until(lambda: entry(lab) == ours(OTHER_MAC), "the other MAC", 3)
+    assert lab.ping_out(count=5) == Ping(sent=5, received=5)
+    assert daemon.stop() == 0
+    assert entry(lab) == {}
+
+
+@pytest.mark.usefixtures("second_router")
+def test_after_a_crash_the_entry_of_a_former_gateway_is_taken_back(lab: Lab) -> None:
+    crashed(lab)
+    lab.vps.ip(f"route replace default via {SECOND_GATEWAY} dev eth0")
+    daemon = lab.ndpresponder("-n", CONTAINER)
+    event(daemon, "gateway")
+
+    assert entry(lab) == {}
+    assert said(daemon) == [TAKEN_BACK]
+
+
+def test_what_a_crash_leaves_the_kernel_outgrows(lab: Lab) -> None:
+    """No permanent entry: with nobody to confirm it, the kernel gives it up by itself."""
+    short_lived_entries(lab)
+    without_global_address(lab)
+    daemon = lab.ndpresponder("-n", CONTAINER)
+    settled(lab)
+    daemon.process.send_signal(SIGKILL)
+    daemon.wait()
+    assert entry(lab)["protocol"] == "135"
+
+    assert lab.ping_in(count=60, interval=0.2, wait=1).received < 60
+    assert "lladdr" not in entry(lab)
+
+
+# Without the permission
+
+
+@pytest.mark.parametrize("global_address", [True, False])
+def test_without_cap_net_admin_one_line_says_what_is_lost(lab: Lab, *, global_address: bool) -> None:
+    if not global_address:
+        without_global_address(lab)
+    words = sys.executable, "-m", "ndpresponder", "-i", "eth0", "--log-format", "json", "-n", CONTAINER
+    daemon = lab.start(lab.vps, *WITHOUT_ADMIN, *words)
+    event(daemon, "ready")
+    event(daemon, "gateway-permission")
+
+    # The router is answered as ever; where the kernel hears the gateway's answer, replies leave too.
+    assert lab.ping_out(count=25, interval=0.2, wait=1).received == (25 if global_address else 0)
+    lab.ping_in(count=2, wait=1)
+    assert lab.router_neighbor()["lladdr"] == VPS_MAC
+    assert "protocol" not in entry(lab)
+    assert said(daemon) == [NO_PERMISSION, FOUND]
+    assert daemon.stop() == 0
+
+
+def test_it_asks_from_elsewhere_when_its_own_address_is_not_let_through(lab: Lab) -> None:
+    without_global_address(lab)
+    lab.vps.ip("address add 2001:db8:aaaa::2/64 dev eth0")
+    daemon = lab.ndpresponder("-n", CONTAINER)
+
+    assert lab.ping_out(count=20, interval=0.2) == Ping(sent=20, received=20)
+
+    assert entry(lab) == ours()
+    assert said(daemon) == [FOUND]
