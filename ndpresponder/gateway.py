@@ -98,7 +98,8 @@ class Gateway:
         elif self._in_need_since is None:
             self._in_need_since = now
         if entry is not None and entry.state & _FIXED:
-            self.kept = False
+            self.kept = self.silent = False
+            self.link_address = None
         elif self._in_need_since is not None and now - self._in_need_since >= _PATIENCE:
             self.kept = True
         elif entry is not None and entry.protocol == PROTOCOL:
@@ -157,6 +158,13 @@ class Gateway:
         return entry is None or (entry.state, entry.link_address) != (NUD_REACHABLE, self.link_address)
 
 
+_WORDING = {
+    News.FOUND: "gateway {address} is at {mac}: asked for in place of the kernel, which gets no answer",
+    News.MOVED: "gateway {address} is at {mac} now",
+    News.BACK: "gateway {address} answers again, at {mac}",
+}
+
+
 class Keeper:
     """Looks after the gateways of one interface at a time, those that follow() names, while run() runs."""
 
@@ -171,7 +179,9 @@ class Keeper:
     def follow(self, uplink: Snapshot, addresses: AddressSet) -> None:
         """Keep the gateways of this uplink from now on. `addresses` are those that are answered for."""
         self._sources = _sources(uplink, addresses)
-        self._gateways = {address: self._gateways.get(address) or Gateway() for address in uplink.gateways}
+        # With nothing to ask from there is nothing to be done for them.
+        gateways = uplink.gateways if self._sources else ()
+        self._gateways = {address: self._gateways.get(address) or Gateway() for address in gateways}
         self._changed = True
         self._wake.set()
 
@@ -185,9 +195,13 @@ class Keeper:
         with closing(neighbors):
             try:
                 while True:
-                    # Where a look fails, the interface is going away, or the kernel's table is full: there is another.
+                    # Where something fails, the interface is going away, or the kernel's table is full: there is
+                    # another look.
                     with suppress(OSError):
-                        self._look(ifname, neighbors)
+                        self._prepare(neighbors)
+                    for address, gateway in self._gateways.items():
+                        with suppress(OSError):
+                            self._look(ifname, neighbors, address, gateway)
                     with suppress(TimeoutError):
                         await asyncio.wait_for(self._wake.wait(), _LOOK if self._gateways else None)
                     self._wake.clear()
@@ -197,7 +211,8 @@ class Keeper:
                 with suppress(OSError):
                     self._take_back(neighbors)
 
-    def _look(self, ifname: str, neighbors: Neighbors) -> None:
+    def _prepare(self, neighbors: Neighbors) -> None:
+        """Find out what is permitted, once; and adapt to other gateways, when there are."""
         if self._gateways and self._may_write is None:
             self._may_write = neighbors.may_change()
             if not self._may_write:
@@ -212,10 +227,8 @@ class Keeper:
             if self._link:
                 self._link.attach(advertisements_of(map(int, self._gateways)))
             self._take_back(neighbors)
-        for address, gateway in self._gateways.items():
-            self._attend(ifname, neighbors, address, gateway)
 
-    def _attend(self, ifname: str, neighbors: Neighbors, address: IPv6Address, gateway: Gateway) -> None:
+    def _look(self, ifname: str, neighbors: Neighbors, address: IPv6Address, gateway: Gateway) -> None:
         """Do what is due for one gateway."""
         entry = neighbors.get(address)
         was_silent = gateway.silent
@@ -224,7 +237,7 @@ class Keeper:
             log.warning("gateway", f"gateway {address} does not answer", gateway=address)
         if self._may_write and gateway.link_address and gateway.lacks(entry):
             neighbors.put(address, gateway.link_address, router=gateway.router)
-        if question and self._sources:
+        if question:
             link = self._link or self._listen(ifname)
             source = self._sources[gateway.attempts % len(self._sources)]
             _, mac = link.identity()
@@ -269,17 +282,11 @@ class Keeper:
     def _take_back(self, neighbors: Neighbors) -> None:
         """Delete what was written for what is no gateway any more, be it by a process that was killed."""
         for entry in neighbors.own():
-            if entry.address not in self._gateways and neighbors.remove(entry.address):
-                log.info(
-                    "gateway", f"the neighbor entry of {entry.address} is taken back", gateway=entry.address, mac=None
-                )
-
-
-_WORDING = {
-    News.FOUND: "gateway {address} is at {mac}: asked for in place of the kernel, which gets no answer",
-    News.MOVED: "gateway {address} is at {mac} now",
-    News.BACK: "gateway {address} answers again, at {mac}",
-}
+            # Where the administrator has fixed such an entry since, the kernel has kept our number.
+            if entry.state & _FIXED or entry.address in self._gateways:
+                continue
+            if neighbors.remove(entry.address):
+                log.info("gateway", f"the neighbor entry of {entry.address} is taken back", gateway=entry.address)
 
 
 def _sources(uplink: Snapshot, addresses: AddressSet) -> list[IPv6Address]:

@@ -14,6 +14,7 @@ from lab import (
     CONTAINER,
     GUEST_PREFIX,
     INNER_PREFIX,
+    INTERNET,
     ROUTER_LINK_LOCAL,
     ROUTER_MAC,
     SOLICITATIONS_AND_ADVERTISEMENTS,
@@ -226,6 +227,26 @@ def test_an_entry_that_is_deleted_is_written_again(lab: Lab) -> None:
         wait_until(lambda: entry(lab) == ours(), "the entry", 1.5)
 
 
+@pytest.mark.parametrize("global_address", [True, False])
+def test_after_the_interface_was_down(lab: Lab, *, global_address: bool) -> None:
+    if not global_address:
+        without_global_address(lab)
+    # Addresses and routes go with the interface unless they are told to stay, or brought back.
+    lab.vps.sysctl("net/ipv6/conf/eth0/keep_addr_on_down", 1)
+    daemon = lab.ndpresponder("-n", CONTAINER)
+    for number in range(1, 4):
+        settled(lab)
+        lab.vps.ip("link set eth0 down")
+        lab.vps.ip("link set eth0 up")
+        lab.vps.ip(f"route replace default via {ROUTER_LINK_LOCAL} dev eth0")
+        event(daemon, "ready", number + 1)
+
+    assert lab.ping_out(count=25, interval=0.2, wait=4) == Ping(sent=25, received=25)
+    assert said(daemon) == [FOUND] * 4
+    # One socket of each kind, whatever has been before.
+    wait_until(lambda: lab.vps.run("cat", "/proc/net/packet").stdout.count("\n") == 3, "two packet sockets")
+
+
 # Other gateways
 
 
@@ -295,11 +316,14 @@ def test_a_gateway_with_a_global_address(lab: Lab) -> None:
 # What belongs to others, and what is left behind
 
 
-def test_what_the_administrator_made_permanent_is_not_touched(lab: Lab) -> None:
+@pytest.mark.parametrize("global_address", [True, False])
+def test_what_the_administrator_made_permanent_is_not_touched(lab: Lab, *, global_address: bool) -> None:
+    if not global_address:
+        without_global_address(lab)
     wrong = "52:54:00:00:00:66"
     lab.vps.ip(f"neighbor add {ROUTER_LINK_LOCAL} lladdr {wrong} nud permanent dev eth0")
     capture = lab.capture(lab.router, "lan", SOLICITATIONS_AND_ADVERTISEMENTS)
-    daemon = lab.ndpresponder()
+    daemon = lab.ndpresponder("-n", CONTAINER)
 
     assert lab.ping_out(count=15, interval=0.2, wait=1) == Ping(sent=15, received=0)
     # Also when it comes in place of one that the keeper looks after.
@@ -307,12 +331,14 @@ def test_what_the_administrator_made_permanent_is_not_touched(lab: Lab) -> None:
     settled(lab)
     lab.vps.ip(f"neighbor replace {ROUTER_LINK_LOCAL} lladdr {wrong} nud permanent dev eth0")
     permanent = entry(lab)
+    # A question that was on its way.
+    time.sleep(1)
     before = capture.lines(f"who has {ROUTER_LINK_LOCAL}")
     assert lab.ping_out(count=25, interval=0.2, wait=1) == Ping(sent=25, received=0)
 
     assert entry(lab) == permanent
     assert permanent["state"] == ["PERMANENT"]
-    assert len(before) == len(capture.lines(f"who has {ROUTER_LINK_LOCAL}")) == 1
+    assert capture.lines(f"who has {ROUTER_LINK_LOCAL}") == before
     assert daemon.stop() == 0
     assert entry(lab) == permanent
 
@@ -359,6 +385,23 @@ def test_after_a_crash_the_entry_of_a_former_gateway_is_taken_back(lab: Lab) -> 
 
     assert entry(lab) == {}
     assert said(daemon) == [TAKEN_BACK]
+
+
+def test_killed_at_any_moment(lab: Lab) -> None:
+    without_global_address(lab)
+    lab.start(lab.container, "ping", "-6", "-n", "-q", "-i", "0.1", INTERNET)
+    for tenths in (1, 3, 5, 7, 9, 11, 13, 15, 17, 19):
+        daemon = lab.ndpresponder("-n", CONTAINER)
+        # The moment itself: before its first look, at it, when it asks, after it has written.
+        time.sleep(tenths / 10)
+        daemon.process.send_signal(SIGKILL)
+        daemon.wait()
+    daemon = lab.ndpresponder("-n", CONTAINER)
+    event(daemon, "gateway")
+
+    assert daemon.stop() == 0
+    assert "lladdr" not in entry(lab)
+    assert lab.vps.ip("-6 neighbor show protocol 135") == ""
 
 
 def test_what_a_crash_leaves_the_kernel_outgrows(lab: Lab) -> None:
