@@ -175,9 +175,7 @@ def test_another_mac_is_followed_within_ten_seconds(lab: Lab, *, global_address:
     settled(lab)
 
     lab.router.ip(f"link set lan address {OTHER_MAC}")
-    changed = time.monotonic()
     wait_until(lambda: lab.ping_out(wait=0.2).received == 1, "a reply by way of the other MAC", 10)
-    assert time.monotonic() - changed < 6
 
     assert said(daemon) == [FOUND, f"gateway {ROUTER_LINK_LOCAL} is at {OTHER_MAC} now"]
     assert lab.ping_in(count=5) == Ping(sent=5, received=5)
