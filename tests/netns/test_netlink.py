@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import closing
 from ipaddress import IPv6Address, IPv6Interface
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from namespaces import Namespace
 from wire import Wire
 
-from ndpresponder.netlink import NetlinkError, Snapshot, snapshot
+from ndpresponder.netlink import Changes, NetlinkError, Snapshot, Topic, snapshot
 
 
 def look(namespace: Namespace, name: str = "eth0") -> Snapshot:
@@ -146,3 +147,17 @@ def test_a_reader_that_is_interrupted_is_ended(host: Namespace, broken: Callable
 
     # asyncio.run() would wait for nothing; what is left running shows as a ResourceWarning, which is an error here.
     asyncio.run(interrupted())
+
+
+def test_an_overflow_may_mean_anything(host: Namespace) -> None:
+    """More events than the socket has room for: some are lost, and which ones nobody knows."""
+
+    async def overflowed() -> set[Topic]:
+        with host.entered():
+            changes = Changes()
+        with closing(changes):
+            for number in range(500):
+                host.ip(f"link set eth1 alias {'x' * 200}{number}")
+            return await changes.wait(0)
+
+    assert asyncio.run(overflowed()) == set(Topic)
