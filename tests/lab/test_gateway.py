@@ -30,6 +30,8 @@ from lab import (
 from namespaces import Namespace, connect
 from wire import event, events
 
+pytestmark = pytest.mark.minutes
+
 OTHER_MAC = "52:54:00:00:00:99"
 SECOND_GATEWAY, SECOND_MAC, SECOND_INTERNET = "fe80::3", "52:54:00:00:00:03", "2001:db8:7::1"
 FOUND = f"gateway {ROUTER_LINK_LOCAL} is at {ROUTER_MAC}: asked for in place of the kernel, which gets no answer"
@@ -145,7 +147,6 @@ def test_where_nothing_is_filtered_the_kernel_is_left_alone() -> None:
 # Over time
 
 
-@pytest.mark.minutes
 def test_three_minutes_lose_nothing() -> None:
     """Short-lived entries on both sides, with each kind of source, five pings a second, in or out.
 

@@ -225,6 +225,7 @@ EVENTS: list[Callable[[Wire], None]] = [
 ]
 
 
+@pytest.mark.minutes
 @pytest.mark.parametrize("happening", EVENTS)
 def test_fifty_times_and_nothing_has_grown(wire: Wire, happening: Callable[[Wire], None]) -> None:
     program = wire.answering()
