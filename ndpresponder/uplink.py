@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from . import log, netlink
 from .addresses import AddressBook, AddressSet, Refusal, Rule
-from .config import Config, Multicast
+from .config import FEW_GROUPS, Config, Multicast
 from .filter import Filter
 from .gateway import Keeper
 from .link import Link
@@ -137,6 +137,14 @@ class Uplink:
             exact=compiled.exact,
             groups=groups,
         )
+        if groups > FEW_GROUPS:
+            log.warning(
+                "multicast",
+                f"{groups} groups joined on {self._ifname}: the kernel walks through them for each multicast frame; where "
+                "no switch snoops on MLD, --multicast allmulti spares it that",
+                interface=self._ifname,
+                reason="many groups",
+            )
         if wide and not multicast.allmulti:
             log.warning(
                 "multicast",

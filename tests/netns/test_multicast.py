@@ -298,3 +298,15 @@ def test_without_a_link_local_address_it_says_so(bare: Wire, tmp_path: Path, *, 
     )
     assert bare.ask(TARGET) == [advertise()]
     assert program.stop() == 0
+
+
+@pytest.mark.parametrize(("count", "warned"), [(1024, False), (1025, True)])
+def test_many_groups_are_warned_of(bare: Wire, count: int, *, warned: bool) -> None:
+    program = bare.answering("-n", ",".join(f"2001:db8::{number:x}" for number in range(1, count + 1)))
+    assert bare.ask("2001:db8::1") == [advertise("2001:db8::1")]
+    assert program.stop() == 0
+    expected = (
+        f"{count} groups joined on eth0: the kernel walks through them for each multicast frame; where "
+        "no switch snoops on MLD, --multicast allmulti spares it that"
+    )
+    assert [line["message"] for line in events(program, "multicast")] == [expected] * warned
