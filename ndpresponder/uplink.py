@@ -137,11 +137,11 @@ class Uplink:
             exact=compiled.exact,
             groups=groups,
         )
-        if groups > FEW_GROUPS:
+        if groups > max(FEW_GROUPS, self._config.few_groups):
             log.warning(
                 "multicast",
-                f"{groups} groups joined on {self._ifname}: the kernel walks through them for each multicast frame; where "
-                "no switch snoops on MLD, --multicast allmulti spares it that",
+                f"{groups} groups joined on {self._ifname}: the kernel walks through them for each multicast frame; "
+                "where no switch snoops on MLD, --multicast allmulti spares it that",
                 interface=self._ifname,
                 reason="many groups",
             )

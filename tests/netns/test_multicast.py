@@ -306,7 +306,7 @@ def test_many_groups_are_warned_of(bare: Wire, count: int, *, warned: bool) -> N
     assert bare.ask("2001:db8::1") == [advertise("2001:db8::1")]
     assert program.stop() == 0
     expected = (
-        f"{count} groups joined on eth0: the kernel walks through them for each multicast frame; where "
-        "no switch snoops on MLD, --multicast allmulti spares it that"
+        f"{count} groups joined on eth0: the kernel walks through them for each multicast frame; "
+        "where no switch snoops on MLD, --multicast allmulti spares it that"
     )
     assert [line["message"] for line in events(program, "multicast")] == [expected] * warned
