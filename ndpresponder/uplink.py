@@ -58,7 +58,6 @@ class Uplink:
         self._tally = tally
         self._news = news
         self._ifname, mac = link.identity()
-        self._configured = AddressSet(config.entries)
         self._responder = Responder(link, Policy(mac, config.router, config.override), tally)
         self._memberships = Memberships(link.index)
         self._keeper = Keeper() if config.keep_gateway else None
@@ -232,7 +231,9 @@ class Uplink:
             return
         self._update()
         self._warn_of_others(snapshot)
-        inside = sorted(str(refusal.prefix.network_address) for refusal in owned if self._is_configured(refusal.prefix))
+        configured = AddressSet(self._config.entries)
+        addresses = (refusal.prefix.network_address for refusal in owned)
+        inside = sorted(str(address) for address in addresses if isinstance(configured.lookup(int(address)), Rule))
         if inside == self._inside:
             return
         self._inside = inside
@@ -257,9 +258,6 @@ class Uplink:
                         "name only the part that is yours",
                         interface=self._ifname,
                     )
-
-    def _is_configured(self, prefix: IPv6Network) -> bool:
-        return isinstance(self._configured.lookup(int(prefix.network_address)), Rule)
 
     async def _pose_as_multicast_router(self) -> NoReturn:
         """Have switches forward all multicast here (RFC 4286), until this is cancelled."""
