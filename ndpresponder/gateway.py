@@ -5,8 +5,8 @@ For what it forwards, and whenever it checks an entry that it has, the kernel so
 asks in its place, from an address that passes.
 
 The rules that hold here:
-- As long as the kernel gets on by itself, nothing is sent and nothing is written: there is a look at its entry twice
-  a second, and that is all.
+- As long as the kernel gets on by itself, nothing is written: there is a look at its entry twice a second, and every
+  five seconds the question whether the gateway still is where the kernel takes it to be.
 - What the administrator fixed (permanent, noarp) is left alone.
 - An answer that comes to an address of this host is heard by the kernel too, which then needs no more. Only what it
   lacks after that is written, as an entry that ages and can be told by its protocol number.
@@ -45,6 +45,9 @@ _PATIENCE = 0.4
 _CHECK = 3.0
 """Seconds between an answer and the next question. With _RETRY, a new MAC is known after 4; the shortest life of an
 entry that nobody confirms is, by the kernel's defaults, 15 + 5 + 3 seconds."""
+_SPOT_CHECK = 5.0
+"""The same for a gateway that is not kept. What the kernel takes for reachable it does not check, by its defaults for
+up to 45 seconds, in which a new MAC would go unnoticed."""
 _RETRY = 1.0
 """Seconds until a question is asked again: RETRANS_TIMER of RFC 4861 section 10."""
 _GIVEN_UP = 10.0
@@ -105,13 +108,24 @@ class Gateway:
         elif entry is not None and entry.protocol == PROTOCOL:
             # Of a process before this one, that was killed.
             self.kept = True
-        if not self.kept:
-            self._open = None
-            return None
-        question = self._question(now)
+        question = self._question(now) if self.kept else self._spot_check(entry, now)
         if question:
             self._open, self._asked = question, now
         return question
+
+    def _spot_check(self, entry: Neighbor | None, now: float) -> Question | None:
+        """How to ask for a gateway that the kernel resolves by itself: only while it does not, and twice at most."""
+        if entry is None or not entry.state & NUD_REACHABLE:
+            self.link_address = self._open = None
+        elif entry.link_address != self.link_address:
+            self.link_address, self._open, self._answered = entry.link_address, None, now
+        elif self._open is Question.MULTICAST and now - self._asked >= _RETRY:
+            # It does not hear this source, or is gone; which of both, the kernel finds out.
+            self.attempts += 1
+            self._open, self._answered = None, now
+        elif self._open or now - self._answered >= _SPOT_CHECK:
+            return self._question(now)
+        return None
 
     def _question(self, now: float) -> Question | None:
         if self._open:
@@ -130,7 +144,7 @@ class Gateway:
         """Take note of an advertisement of this gateway's address."""
         # RFC 4861 section 4.4: the answer to a unicast question need not have the option.
         link_address = advertised.link_address or self.link_address
-        if not self.kept or link_address is None:
+        if link_address is None or not (self.kept or self.link_address):
             return None
         moved = link_address != self.link_address
         if not self._open or not advertised.flags & FLAG_SOLICITED:
@@ -147,7 +161,7 @@ class Gateway:
         elif self.silent:
             news = News.BACK
         self.link_address, self.router = link_address, bool(advertised.flags & FLAG_ROUTER)
-        self.silent = False
+        self.kept, self.silent = self.kept or moved, False
         self._open, self._answered = None, now
         return news
 

@@ -183,6 +183,24 @@ def test_another_mac_is_followed_within_ten_seconds(lab: Lab, *, global_address:
 
 
 @pytest.mark.parametrize("global_address", [True, False])
+def test_another_mac_of_a_gateway_that_the_kernel_takes_for_reachable(lab: Lab, *, global_address: bool) -> None:
+    # As after the host's own traffic, for half a minute at least.
+    lab.vps.sysctl("net/ipv6/neigh/eth0/base_reachable_time_ms", 60000)
+    lab.vps.ip(f"neighbor replace {ROUTER_LINK_LOCAL} lladdr {ROUTER_MAC} nud reachable dev eth0")
+    if not global_address:
+        without_global_address(lab)
+    daemon = lab.ndpresponder("-n", CONTAINER)
+    settled(lab)
+    assert said(daemon) == []
+
+    lab.router.ip(f"link set lan address {OTHER_MAC}")
+    wait_until(lambda: lab.ping_out(wait=0.2).received == 1, "a reply by way of the other MAC", 10)
+
+    assert said(daemon) == [f"gateway {ROUTER_LINK_LOCAL} is at {OTHER_MAC} now"]
+    assert lab.ping_in(count=5) == Ping(sent=5, received=5)
+
+
+@pytest.mark.parametrize("global_address", [True, False])
 def test_an_announced_mac_is_followed_at_once(lab: Lab, *, global_address: bool) -> None:
     if not global_address:
         without_global_address(lab)

@@ -55,12 +55,72 @@ def questions(gateway: Gateway, found: Neighbor | None, begin: float, end: float
 # When the kernel needs help
 
 
-@pytest.mark.parametrize("found", [None, *(entry(state) for state in (NUD_REACHABLE, NUD_STALE, NUD_DELAY))])
+@pytest.mark.parametrize("found", [None, *(entry(state) for state in (NUD_STALE, NUD_DELAY))])
 def test_a_kernel_that_gets_on_is_left_alone(found: Neighbor | None) -> None:
     gateway = Gateway()
     assert questions(gateway, found, 0, 100) == []
     assert not gateway.kept
     assert not gateway.lacks(found)
+
+
+def test_a_gateway_that_the_kernel_takes_for_reachable_is_asked_every_five_seconds() -> None:
+    gateway = Gateway()
+    assert questions(gateway, entry(NUD_REACHABLE), 0, 5.5) == [(5.0, UNICAST)]
+    assert gateway.hear(says(), 5.2) is None
+    assert questions(gateway, entry(NUD_REACHABLE), 5.5, 11) == [(10.5, UNICAST)]
+    assert gateway.hear(says(None), 10.6) is None
+    assert not gateway.kept
+    assert not gateway.lacks(entry(NUD_STALE))
+
+
+def test_what_the_kernel_takes_for_reachable_and_is_silent_is_asked_little_and_left_to_the_kernel() -> None:
+    gateway = Gateway()
+    expected = [
+        (5.0, UNICAST),
+        (6.0, MULTICAST),
+        (12.0, UNICAST),
+        (13.0, MULTICAST),
+        (19.0, UNICAST),
+        (20.0, MULTICAST),
+    ]
+    assert questions(gateway, entry(NUD_REACHABLE), 0, 25) == expected
+    assert (gateway.kept, gateway.silent) == (False, False)
+    # Each that was in vain is a reason to ask from elsewhere.
+    assert gateway.attempts == 3
+
+
+def test_a_gateway_that_is_not_where_the_kernel_takes_it_to_be_is_kept() -> None:
+    gateway = Gateway()
+    assert questions(gateway, entry(NUD_REACHABLE), 0, 6.5) == [(5.0, UNICAST), (6.0, MULTICAST)]
+    assert gateway.hear(says(OTHER_MAC), 6.1) is News.MOVED
+    assert gateway.lacks(entry(NUD_REACHABLE))
+    assert not gateway.lacks(entry(NUD_REACHABLE, OTHER_MAC))
+    assert questions(gateway, entry(NUD_REACHABLE, OTHER_MAC), 6.5, 10) == [(9.5, UNICAST)]
+
+
+def test_an_announcement_leads_to_a_question_about_what_the_kernel_takes_for_reachable() -> None:
+    gateway = Gateway()
+    assert questions(gateway, entry(NUD_REACHABLE), 0, 2) == []
+    assert gateway.hear(says(OTHER_MAC, FLAG_OVERRIDE), 2.1) is None
+    assert gateway.look(entry(NUD_REACHABLE), 2.5) is MULTICAST
+    assert gateway.hear(says(OTHER_MAC), 2.6) is News.MOVED
+
+
+def test_a_mac_that_the_kernel_has_learned_itself_is_no_news() -> None:
+    gateway = Gateway()
+    assert questions(gateway, entry(NUD_REACHABLE), 0, 4) == []
+    assert questions(gateway, entry(NUD_REACHABLE, OTHER_MAC), 4, 9.5) == [(9.0, UNICAST)]
+    assert gateway.hear(says(OTHER_MAC), 9.1) is None
+    assert not gateway.kept
+
+
+@pytest.mark.parametrize("state", [NUD_STALE, NUD_DELAY, *IN_NEED])
+def test_what_was_heard_of_an_entry_that_is_not_reachable_any_more_is_forgotten(state: int) -> None:
+    gateway = Gateway()
+    assert questions(gateway, entry(NUD_REACHABLE), 0, 5.5) == [(5.0, UNICAST)]
+    assert gateway.look(entry(state), 5.5) is None
+    assert gateway.hear(says(OTHER_MAC), 5.6) is None
+    assert not gateway.kept
 
 
 @pytest.mark.parametrize("state", IN_NEED)
