@@ -25,6 +25,8 @@ _SWITCH_INTERVAL = 0.0005
 """Seconds that an answer waits at most for the interpreter while something else is being computed."""
 _RETRY_AUTO = 5.0
 """The same for a default route, which costs a snapshot; where there is netlink, it is told of at once."""
+_RETRY_LISTENING = 30.0
+"""Seconds until netlink is tried again, if there is none to listen to; and between two looks without it."""
 _PAUSE = 0.2
 """Seconds between losing a link and opening one."""
 _DEAF = 3
@@ -83,22 +85,27 @@ class _Daemon:
             for task in beside:
                 task.cancel()
 
-    async def _listen(self) -> None:
+    async def _listen(self) -> NoReturn:
         """Set the events that tell of changes."""
-        try:
-            changes = netlink.Changes()
-        except OSError as error:
-            log.warning("netlink", f"changes of addresses and gateways are not followed: no netlink ({error.strerror})")
-            return
-        try:
-            while True:
-                topics = await changes.wait(self._news.index)
-                if netlink.Topic.LINK in topics:
-                    self._news.link.set()
-                if netlink.Topic.UPLINK in topics:
-                    self._news.uplink.set()
-        finally:
-            changes.close()
+        said = None
+        while True:
+            try:
+                with closing(netlink.Changes()) as changes:
+                    while True:
+                        self._tell(await changes.wait(self._news.index))
+            except OSError as error:
+                if said != error.strerror:
+                    said = error.strerror
+                    log.warning("netlink", f"changes of addresses and gateways are not followed: no netlink ({said})")
+            await asyncio.sleep(_RETRY_LISTENING)
+            # Nobody knows what has changed in the meantime.
+            self._tell(set(netlink.Topic))
+
+    def _tell(self, topics: set[netlink.Topic]) -> None:
+        if netlink.Topic.LINK in topics:
+            self._news.link.set()
+        if netlink.Topic.UPLINK in topics:
+            self._news.uplink.set()
 
     async def _open(self) -> Link:
         """Return the link, as soon as the interface is there and up."""

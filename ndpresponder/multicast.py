@@ -8,9 +8,11 @@ Memberships are owned by file descriptors: the kernel leaves the groups however 
 """
 
 import random
+from collections.abc import Iterator
 from contextlib import ExitStack
 from errno import ENOBUFS, ENOMEM
 from ipaddress import IPv6Network
+from itertools import repeat
 from socket import AF_INET6, IPPROTO_IPV6, IPV6_JOIN_GROUP, IPV6_LEAVE_GROUP, SOCK_DGRAM, socket
 from struct import Struct
 from typing import NamedTuple
@@ -23,6 +25,10 @@ _IPV6_MREQ = Struct("16sI")  # linux/in6.h
 
 ADVERTISEMENT_INTERVAL = 20
 """Seconds between two Multicast Router Advertisements (RFC 4286 section 3.1.1)."""
+_INITIAL_INTERVAL = 2.0
+"""Seconds between the first ones (RFC 4286: MaxInitialAdvertisementInterval)."""
+_INITIAL_ADVERTISEMENTS = 3
+"""How many the first ones are (RFC 4286: MaxInitialAdvertisements)."""
 _JITTER = 0.025
 """By which part of itself the interval is changed at random (RFC 4286 section 3.1.2)."""
 
@@ -108,6 +114,11 @@ class Memberships:
         return _IPV6_MREQ.pack(SOLICITED_NODE_PREFIX + group.to_bytes(3), self._index)
 
 
-def advertisement_interval() -> float:
-    """Return the seconds until the next Multicast Router Advertisement: several routers shall not keep step."""
-    return ADVERTISEMENT_INTERVAL * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - nothing to guess here
+def advertisement_intervals() -> Iterator[float]:
+    """Yield the seconds between one Multicast Router Advertisement and the next, without end (RFC 4286 section 3.1).
+
+    The first come quickly, since a switch can miss one; later, several routers shall not keep step.
+    """
+    yield from repeat(_INITIAL_INTERVAL, _INITIAL_ADVERTISEMENTS - 1)
+    while True:
+        yield ADVERTISEMENT_INTERVAL * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - nothing to guess here

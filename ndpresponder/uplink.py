@@ -20,7 +20,7 @@ from .config import FEW_GROUPS, Config, Multicast
 from .filter import Filter
 from .gateway import Keeper
 from .link import Link
-from .multicast import ADVERTISEMENT_INTERVAL, Memberships, advertisement_interval, groups_of
+from .multicast import ADVERTISEMENT_INTERVAL, Memberships, advertisement_intervals, groups_of
 from .packet import build_multicast_router_advertisement, build_multicast_router_termination
 from .policy import Policy
 from .responder import Responder, Tally
@@ -29,7 +29,7 @@ from .verdict import Verdict
 _SETTLE = 0.2
 """Seconds between a change of addresses or routes and the next snapshot of them."""
 _RETRY = 30.0
-"""Seconds until a snapshot that failed is tried again."""
+"""Seconds until a snapshot or a join that failed is tried again."""
 _UPLINK = "uplink"
 _MOST_NAMED = 8
 """How many things of a kind a log line names."""
@@ -63,6 +63,7 @@ class Uplink:
         self._keeper = Keeper() if config.keep_gateway else None
         self._inside: list[str] = []
         self._link_local: bytes | None = None
+        self._not_joined: str | None = None
         self._looked = asyncio.Event()
 
     async def run(self) -> None:
@@ -162,16 +163,22 @@ class Uplink:
         """Be a member of the solicited-node groups of what is answered for now, where that is wanted."""
         if not self._config.multicast.joins:
             return
+        obstacle = None
         try:
             self._memberships.follow(groups_of(self._book.addresses, self._config.few_groups).joined)
         except OSError as error:
+            obstacle = error.strerror
+        before, self._not_joined = self._not_joined, obstacle
+        if obstacle and obstacle != before:
             log.warning(
                 "multicast",
-                f"cannot join multicast groups on {self._ifname} ({error.strerror}): "
+                f"cannot join multicast groups on {self._ifname} ({obstacle}): "
                 "where a switch snoops on MLD, solicitations will not arrive",
                 interface=self._ifname,
-                reason=error.strerror,
+                reason=obstacle,
             )
+        elif before and not obstacle:
+            log.info("multicast", f"the multicast groups on {self._ifname} are joined now", interface=self._ifname)
 
     async def _follow_link(self) -> NoReturn:
         """Follow the interface's MAC and carrier. Raises OSError when it is another interface now."""
@@ -200,7 +207,9 @@ class Uplink:
         while True:
             self._news.uplink.clear()
             begun = loop.time()
-            patience = None
+            if self._not_joined:
+                self._join()
+            patience = _RETRY if self._not_joined else None
             try:
                 snapshot = await netlink.snapshot(self._config.ifname)
             except netlink.NetlinkError as error:
@@ -269,10 +278,11 @@ class Uplink:
                 interface=self._ifname,
                 reason="no link-local address",
             )
+        intervals = advertisement_intervals()
         try:
             while True:
                 self._send_to_switches(advertised=True)
-                await asyncio.sleep(advertisement_interval())
+                await asyncio.sleep(next(intervals))
         finally:
             self._send_to_switches(advertised=False)
 
