@@ -5,11 +5,16 @@ VENV := .venv
 OLDEST := .venv-oldest
 OLDEST_PINS := click==8.1.3 pyroute2==0.7.2
 
+# Nearly all tests wait for the kernel most of the time, so more of them run at once than there are processors.
+AT_ONCE := -n 6 --dist worksteal
+
 .PHONY: test lint demo bench clean tools bench-tools
 
 test: tools $(VENV)/ready $(OLDEST)/ready lint
-	$(VENV)/bin/python -m pytest
-	$(OLDEST)/bin/python -m pytest -m "not minutes"
+	$(VENV)/bin/python -m pytest $(AT_ONCE) -m "not alone"
+	$(VENV)/bin/python -m pytest -m "alone"
+	$(OLDEST)/bin/python -m pytest $(AT_ONCE) -m "not alone and not minutes"
+	$(OLDEST)/bin/python -m pytest -m "alone and not minutes"
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check

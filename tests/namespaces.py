@@ -9,9 +9,10 @@ import os
 import re
 import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
+from signal import SIGKILL
 from typing import Any, Self
 
 NAMES = Path("/run/netns")
@@ -109,7 +110,11 @@ def connect(first: Namespace, first_name: str, second: Namespace, second_name: s
 
 
 def sweep() -> None:
-    """Delete the namespaces of runs that are no more."""
+    """Delete the namespaces of runs that are no more, and end what still runs in them."""
     for path in NAMES.glob("ndpr-*"):
         if (match := _NAME.match(path.name)) and not Path(f"/proc/{match[1]}").exists():
+            # Others may be sweeping at the same time.
+            for pid in run("ip", "netns", "pids", path.name, check=False).stdout.split():
+                with suppress(ProcessLookupError):
+                    os.kill(int(pid), SIGKILL)
             run("ip", "netns", "del", path.name, check=False)

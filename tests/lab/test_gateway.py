@@ -147,6 +147,7 @@ def test_where_nothing_is_filtered_the_kernel_is_left_alone() -> None:
 # Over time
 
 
+@pytest.mark.minutes(3)
 def test_three_minutes_lose_nothing() -> None:
     """Short-lived entries on both sides, with each kind of source, five pings a second, in or out.
 

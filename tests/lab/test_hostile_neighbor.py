@@ -8,6 +8,9 @@ import pytest
 from lab import CONTAINER, VPS_MAC, Lab, Ping, Program
 from namespaces import Namespace
 
+# A flood takes all of the machine that it can get.
+pytestmark = pytest.mark.alone
+
 # The exit code of `timeout`: a flood does not end by itself.
 TIMED_OUT = 124
 GROWTH_LIMIT = 4 * 1024 * 1024

@@ -25,7 +25,7 @@ def test_the_entry_becomes_reachable(lab: Lab) -> None:
     assert lab.router_neighbor() == {"dst": CONTAINER, "lladdr": VPS_MAC, "router": None, "state": ["REACHABLE"]}
 
 
-@pytest.mark.minutes
+@pytest.mark.minutes(2)
 def test_two_minutes_of_unicast_probes_lose_nothing() -> None:
     """A router of each kind probes about every two seconds, while ten pings a second pass each of them."""
     with Lab("link-local") as from_link_local, Lab("global") as from_global:

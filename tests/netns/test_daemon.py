@@ -248,6 +248,7 @@ def waiting_octets(program: Program) -> int:
 # The interface
 
 
+@pytest.mark.alone
 def test_an_interface_that_is_missing_is_waited_for_at_no_cost(unplugged: Wire) -> None:
     program = unplugged.start("-i", "eth0", "-n", PREFIX)
     waiting = event(program, "waiting")
@@ -452,6 +453,7 @@ def test_without_a_snapshot_it_says_so_and_answers(wire: Wire, tmp_path: Path) -
 # What it costs
 
 
+@pytest.mark.alone
 def test_cost(wire: Wire) -> None:
     program = wire.start("-i", "eth0", "-n", PREFIX)
     wire.host.ip("address add 2001:db8::5/64 dev eth0")

@@ -103,6 +103,7 @@ def test_without_memory_for_any(bare: Wire) -> None:
         assert joined(bare) == {1: 1}
 
 
+@pytest.mark.alone
 def test_five_thousand(bare: Wire) -> None:
     with memberships(bare) as held:
         before = perf_counter()
