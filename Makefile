@@ -6,7 +6,8 @@ OLDEST := .venv-oldest
 OLDEST_PINS := click==8.1.3 pyroute2==0.7.2
 
 # Nearly all tests wait for the kernel most of the time, so more of them run at once than there are processors.
-AT_ONCE := -n 6 --dist worksteal
+# The longest test takes three minutes: with four workers all others are done by then, and with more they disturb each other.
+AT_ONCE := -n 4 --dist worksteal
 
 .PHONY: test lint demo bench clean tools bench-tools
 

@@ -8,6 +8,7 @@ import ctypes
 import os
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
@@ -70,6 +71,17 @@ class Namespace:
         self._cleanup.callback(end, process)
         return process
 
+    def await_carrier(self, interface: str) -> None:
+        """Wait until what is sent on an interface leaves it, for up to five seconds.
+
+        The kernel gets to know of a carrier at once, but makes use of it in a work queue (net/core/link_watch.c). Until
+        then it drops what is sent, and says nothing.
+        """
+        deadline = time.monotonic() + 5
+        while "state UP" not in self.ip(f"link show dev {interface}"):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{interface} of {self.name}: no carrier within 5 s")
+
     @contextmanager
     def entered(self) -> Iterator[None]:
         """Move this thread inside: a socket that is made here belongs to the namespace for good."""
@@ -107,6 +119,8 @@ def connect(first: Namespace, first_name: str, second: Namespace, second_name: s
     first.ip(f"link add {first_name} type veth peer name {second_name} netns {second.name}")
     first.ip(f"link set {first_name} up")
     second.ip(f"link set {second_name} up")
+    first.await_carrier(first_name)
+    second.await_carrier(second_name)
 
 
 def sweep() -> None:

@@ -50,6 +50,8 @@ class Wire:
         self.asker.ip(f"link add eth0 type veth peer name eth0 address {mac} netns {self.host.name}")
         for host in (self.asker, self.host):
             host.ip("link set eth0 up")
+        for host in (self.asker, self.host):
+            host.await_carrier("eth0")
         with self.asker.entered():
             self._ear = self._cleanup.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0))
         # ETH_P_IPV6: what this end sends is not heard.

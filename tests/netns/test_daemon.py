@@ -331,9 +331,10 @@ def test_deleted_and_created_again(wire: Wire) -> None:
 def test_again_and_again_without_a_leak(wire: Wire) -> None:
     wire.host.ip("address add 2001:db8::5/64 dev eth0")
     program = wire.answering()
-    descriptors = Path(f"/proc/{program.process.pid}/fd")
-    # The line that comes after the first snapshot.
+    descriptors, threads = (Path(f"/proc/{program.process.pid}/{each}") for each in ("fd", "task"))
+    # The line that comes after the first snapshot. Each takes a thread for as long as it lasts, in asyncio.
     event(program, "owned")
+    wait_until(lambda: len(names(threads)) == THREADS, "no snapshot under way")
     before = names(descriptors)
     for round_ in range(2, 5):
         wire.host.ip("link set eth0 down")
@@ -342,8 +343,10 @@ def test_again_and_again_without_a_leak(wire: Wire) -> None:
         event(program, "ready", round_)
         assert wire.ask(TARGET) == [advertise()]
 
-    wait_until(lambda: names(descriptors) == before, f"no descriptors but {before}")
-    assert len(names(Path(f"/proc/{program.process.pid}/task"))) == THREADS
+    wait_until(
+        lambda: (names(descriptors), len(names(threads))) == (before, THREADS),
+        f"no descriptors but {before} and {THREADS} threads",
+    )
     assert program.stop() == 0
 
 
