@@ -17,6 +17,10 @@ _ICMPV6 = 58
 _ADVERTISEMENT = 136
 _PATIENCE = 5.0
 
+SNAPSHOTS = 20.0
+"""Seconds of patience for what needs one or two snapshots of the host: where processors are busy one takes a second,
+and ndpresponder waits five times as long until the next."""
+
 
 class Wire:
     """Two hosts, each with one end named eth0, wired on entry and gone on exit.

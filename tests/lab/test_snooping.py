@@ -7,6 +7,7 @@ from signal import SIGKILL
 
 import pytest
 from lab import ALLMULTI, CONTAINER, INNER_PREFIX, QUERIES, STRAY, VPS_LINK_LOCAL, Lab, Ping, wait_until
+from wire import SNAPSHOTS
 
 from ndpresponder.multicast import Memberships
 
@@ -49,7 +50,7 @@ def test_the_container_is_reached_and_stays_so(lab: Lab, prefix: str, mode: str)
     to_snoopers = lab.capture(lab.hypervisor, "guest", TO_SNOOPERS)
     lab.ndpresponder("-n", prefix, "--multicast", mode)
     if mode == "mrd":
-        to_snoopers.wait_for("ICMP6")
+        to_snoopers.wait_for("ICMP6", timeout=SNAPSHOTS)
 
     assert reach(lab) == REACHED
     await_queries(lab)
@@ -104,7 +105,7 @@ def test_after_the_uplink_was_deleted_and_created_again(lab: Lab, prefix: str, m
     to_snoopers = lab.capture(lab.hypervisor, "br0", TO_SNOOPERS)
     daemon = lab.ndpresponder("-n", prefix, "--multicast", mode)
     if mode == "mrd":
-        to_snoopers.wait_for("ICMP6")
+        to_snoopers.wait_for("ICMP6", timeout=SNAPSHOTS)
     lab.vps.ip("link delete eth0")
     daemon.wait_for('"event": "waiting"', "No such device")
     lab.lay_uplink()
@@ -139,7 +140,7 @@ def test_what_a_multicast_router_says(lab: Lab) -> None:
     to_snoopers = lab.capture(lab.hypervisor, "guest", TO_SNOOPERS)
     daemon = lab.ndpresponder("-n", WIDE, "--multicast", "mrd")
     header = f"IP6 {VPS_LINK_LOCAL} > ff02::6a: HBH ICMP6"
-    to_snoopers.wait_for(header)
+    to_snoopers.wait_for(header, timeout=SNAPSHOTS)
     assert daemon.stop() == 0
     to_snoopers.wait_for(header, "type (153)")
     assert to_snoopers.lines("IP6") == [

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from lab import Program, wait_until
 from vectors import OUR_MAC, TARGET, advertise
-from wire import PREFIX, Wire, event, events
+from wire import PREFIX, SNAPSHOTS, Wire, event, events
 
 OTHER_MAC = "52:54:00:00:00:77"
 INSIDE = "2001:db8::77"
@@ -47,13 +47,13 @@ def test_an_address_that_the_uplink_takes_and_gives_back(wire: Wire) -> None:
     assert answers(wire, INSIDE)
 
     wire.host.ip(f"address add {INSIDE}/128 dev eth0")
-    event(program, "owned")
+    event(program, "owned", timeout=SNAPSHOTS)
     # The kernel answers now, and overrides.
     wire.forget()
     assert [frame[58] for frame in wire.ask(INSIDE)] == [0x60]
 
     wire.host.ip(f"address del {INSIDE}/128 dev eth0")
-    event(program, "owned", 2)
+    event(program, "owned", 2, timeout=SNAPSHOTS)
     wire.forget()
     assert wire.ask(INSIDE) == [advertise(INSIDE)]
     assert messages(program, "owned") == [
@@ -66,11 +66,11 @@ def test_the_gateway_is_followed(wire: Wire) -> None:
     wire.host.ip("-6 route add 2001:db8::/64 dev eth0")
     program = wire.answering()
     wire.host.ip(f"-6 route add default via {INSIDE} dev eth0")
-    event(program, "owned")
+    event(program, "owned", timeout=SNAPSHOTS)
     assert not answers(wire, INSIDE)
 
     wire.host.ip("-6 route replace default via 2001:db8::78 dev eth0")
-    event(program, "owned", 2)
+    event(program, "owned", 2, timeout=SNAPSHOTS)
     assert answers(wire, INSIDE)
 
 
@@ -106,31 +106,31 @@ def test_auto_is_the_interface_of_the_default_route(wire: Wire) -> None:
     for name in ("eth1", "peer1"):
         wire.host.ip(f"link set {name} up")
     program = wire.start("-i", "auto", "-n", PREFIX)
-    event(program, "waiting", 1)
+    event(program, "waiting", 1, timeout=SNAPSHOTS)
     assert messages(program, "waiting") == [
         "waiting for auto: there is no IPv6 default route; there are: lo, eth0, peer1, eth1"
     ]
 
     wire.host.ip("-6 route add default via fe80::1 dev eth0 metric 100")
-    assert event(program, "ready")["interface"] == "eth0"
+    assert event(program, "ready", timeout=SNAPSHOTS)["interface"] == "eth0"
     assert wire.ask(TARGET) == [advertise()]
 
     wire.host.ip("-6 route add default via fe80::1 dev eth1 metric 50")
-    assert event(program, "ready", 2)["interface"] == "eth1"
+    assert event(program, "ready", 2, timeout=SNAPSHOTS)["interface"] == "eth1"
     assert messages(program, "lost") == ["lost eth0: the default route goes through eth1 now"]
 
 
 def test_auto_waits_while_the_default_route_is_a_tunnels(wire: Wire) -> None:
     wire.host.ip("-6 route add default via fe80::1 dev eth0 metric 100")
     program = wire.start("-i", "auto", "-n", PREFIX)
-    event(program, "ready")
+    event(program, "ready", timeout=SNAPSHOTS)
 
     wire.host.ip("-6 route add default dev lo metric 50")
-    event(program, "waiting")
+    event(program, "waiting", timeout=SNAPSHOTS)
     assert "lo: not an Ethernet interface: nobody solicits neighbors there" in messages(program, "waiting")[0]
 
     wire.host.ip("-6 route del default dev lo")
-    event(program, "ready", 2)
+    event(program, "ready", 2, timeout=SNAPSHOTS)
     assert wire.ask(TARGET) == [advertise()]
 
 
@@ -139,7 +139,7 @@ def test_thousands_of_routes_in_a_burst_change_nothing(wire: Wire) -> None:
     batch = "".join(f"route add 2001:db8:{number:x}::/48 dev eth0\n" for number in range(1, 5001))
     wire.host.run("ip", "-6", "-force", "-batch", memory_file(batch), timeout=120)
     wire.host.ip(f"address add {INSIDE}/128 dev eth0")
-    event(program, "owned", timeout=20)
+    event(program, "owned", timeout=SNAPSHOTS)
 
     assert not [frame for frame in wire.ask(INSIDE) if frame == advertise(INSIDE)]
     wire.forget()
