@@ -14,7 +14,7 @@ import pytest
 from lab import Program, wait_until
 from namespaces import end
 from vectors import OUR_MAC, TARGET, advertise, solicit
-from wire import PREFIX, Wire, event, events
+from wire import PREFIX, SNAPSHOTS, Wire, event, events
 
 OTHER = "2001:db8::d004"
 SENTINEL = "2001:db8::ffff"
@@ -333,7 +333,7 @@ def test_again_and_again_without_a_leak(wire: Wire) -> None:
     program = wire.answering()
     descriptors, threads = (Path(f"/proc/{program.process.pid}/{each}") for each in ("fd", "task"))
     # The line that comes after the first snapshot. Each takes a thread for as long as it lasts, in asyncio.
-    event(program, "owned")
+    event(program, "owned", timeout=SNAPSHOTS)
     wait_until(lambda: len(names(threads)) == THREADS, "no snapshot under way")
     before = names(descriptors)
     for round_ in range(2, 5):
@@ -367,7 +367,7 @@ def test_what_the_uplink_and_its_gateway_hold_is_left_to_them(wire: Wire) -> Non
     wire.host.ip(f"-6 route add {gateway}/128 dev eth0")
     wire.host.ip(f"-6 route add default via {gateway}")
     program = wire.answering("-n", "2001:db8::/48")
-    owned = event(program, "owned")
+    owned = event(program, "owned", timeout=SNAPSHOTS)
     assert without(owned, "time") == {
         "level": "info",
         "event": "owned",
@@ -389,7 +389,7 @@ def test_each_of_several_gateways_is_left_alone(wire: Wire) -> None:
         wire.host.ip(f"-6 route add {gateway} dev eth0")
     wire.host.ip("-6 route add default nexthop via 2001:db8::1 dev eth0 nexthop via 2001:db8::2 dev eth0")
     program = wire.answering()
-    assert event(program, "owned")["message"] == (
+    assert event(program, "owned", timeout=SNAPSHOTS)["message"] == (
         "not answering for 2001:db8::1, 2001:db8::2: held by eth0 or its gateway"
     )
 
@@ -401,7 +401,7 @@ def test_they_are_left_alone_after_the_interface_was_down(wire: Wire) -> None:
     wire.host.sysctl("net/ipv6/conf/eth0/keep_addr_on_down", 1)
     wire.host.ip("address add 2001:db8::5/64 dev eth0")
     program = wire.answering()
-    event(program, "owned")
+    event(program, "owned", timeout=SNAPSHOTS)
     wire.host.ip("link set eth0 down")
     event(program, "waiting")
     wire.host.ip("link set eth0 up")
@@ -424,7 +424,7 @@ def test_a_prefix_that_covers_the_link(wire: Wire, prefix: str, *, warned: bool)
     inside = f"{prefix.partition('/')[0]}7"
     wire.host.ip(f"address add {inside}/128 dev eth0")
     program = wire.answering("-n", prefix)
-    event(program, "owned")
+    event(program, "owned", timeout=SNAPSHOTS)
 
     assert [without(line, "time") for line in events(program, "covers-link")] == [
         {
@@ -463,7 +463,7 @@ def test_cost(wire: Wire) -> None:
     event(program, "ready")
     at_start = cpu_time(program)
     # The line that ends the snapshot, which is the last thing that the start brings.
-    event(program, "owned")
+    event(program, "owned", timeout=SNAPSHOTS)
     status = Path(f"/proc/{program.process.pid}/status").read_text()
     [resident] = re.findall(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)
 

@@ -11,7 +11,7 @@ import pytest
 from scapy.layers.inet6 import ICMPv6MRD_Advertisement, ICMPv6MRD_Termination, IPv6, IPv6ExtHdrHopByHop, RouterAlert
 from scapy.layers.l2 import Ether
 from vectors import OUR_MAC, TARGET, advertise, solicit
-from wire import PREFIX, Wire, event, events
+from wire import PREFIX, SNAPSHOTS, Wire, event, events
 
 from ndpresponder.multicast import Memberships
 
@@ -186,7 +186,7 @@ def test_join_alone_is_not_enough_for_a_wide_prefix(bare: Wire) -> None:
 def test_groups_follow_the_set(bare: Wire) -> None:
     bare.host.ip("address add 2001:db8::5/64 dev eth0")
     program = bare.answering("-n", "2001:db8::/124")
-    event(program, "owned")
+    event(program, "owned", timeout=SNAPSHOTS)
     # The kernel's own membership remains.
     assert joined(bare) == dict.fromkeys(range(1, 16), 1)
 
