@@ -192,7 +192,7 @@ class Keeper:
 
     def follow(self, uplink: Snapshot, addresses: AddressSet) -> None:
         """Keep the gateways of this uplink from now on. `addresses` are those that are answered for."""
-        self._sources = _sources(uplink, addresses)
+        self._sources = sources_of(uplink, addresses)
         # With nothing to ask from there is nothing to be done for them.
         gateways = uplink.gateways if self._sources else ()
         self._gateways = {address: self._gateways.get(address) or Gateway() for address in gateways}
@@ -303,7 +303,7 @@ class Keeper:
                 log.info("gateway", f"the neighbor entry of {entry.address} is taken back", gateway=entry.address)
 
 
-def _sources(uplink: Snapshot, addresses: AddressSet) -> list[IPv6Address]:
+def sources_of(uplink: Snapshot, addresses: AddressSet) -> list[IPv6Address]:
     """From where to ask, best first; one that is not answered is followed by the next.
 
     Best is a global address of the uplink: its answer reaches the kernel as well. Of those that are answered for it is

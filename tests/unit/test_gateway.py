@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ndpresponder.addresses import AddressSet, Rule
-from ndpresponder.gateway import Gateway, News, Question, _sources
+from ndpresponder.gateway import Gateway, News, Question, sources_of
 from ndpresponder.netlink import (
     NUD_DELAY,
     NUD_FAILED,
@@ -327,4 +327,4 @@ def answered(*prefixes: str) -> AddressSet:
     ],
 )
 def test_sources(own: list[str], prefixes: list[str], sources: list[str]) -> None:
-    assert list(map(str, _sources(uplink(*own), answered(*prefixes)))) == sources
+    assert list(map(str, sources_of(uplink(*own), answered(*prefixes)))) == sources
