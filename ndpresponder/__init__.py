@@ -16,6 +16,7 @@ A map of the rooms. Each imports only from the rows above its own; inside a row,
     decide      solicitation, addresses and policy to an answer or a verdict
     multicast   which groups must be heard, and being a member of them
     gateway     keeps the gateway's neighbor entry where the kernel cannot
+    announce    tells the router what has come to live here
     responder   the path of a frame, and what is counted on it
     uplink      one interface while it is there: answering, and following what changes around it
     daemon      assembles, waits for the interface, runs, stops

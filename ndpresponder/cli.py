@@ -89,6 +89,12 @@ class _LevelOption(click.Option):
     show_default=True,
     help="Whether to keep the gateway's neighbor entry usable where a filter keeps the kernel from it.",
 )
+@click.option(
+    "--announce/--no-announce",
+    default=True,
+    show_default=True,
+    help="Whether to tell the router, with -N, which addresses have come to live here.",
+)
 @click.option("--log-format", type=_choices(log.Format), default=log.Format.AUTO.value, show_default=True)
 @click.option(
     "--log-level",
@@ -127,6 +133,7 @@ def _answer(  # noqa: PLR0913 - one for each option
     few_groups: int,
     wait: bool,
     gateway: str,
+    announce: bool,
     log_format: str,
     log_level: str,
 ) -> None:
@@ -153,6 +160,7 @@ def _answer(  # noqa: PLR0913 - one for each option
         Multicast(multicast),
         few_groups,
         keep_gateway=gateway == "auto",
+        announce=announce,
     )
     try:
         asyncio.run(daemon.run(config))

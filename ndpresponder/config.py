@@ -57,7 +57,8 @@ class Config:
     """What to answer on one interface, and how.
 
     `remarks` are things to tell the operator, none of them fatal. `few_groups` is the size up to which the groups of
-    a prefix are joined. `keep_gateway` is whether to look after the gateway's neighbor entry.
+    a prefix are joined. `keep_gateway` is whether to look after the gateway's neighbor entry, `announce` whether to
+    announce what is known to live here.
     """
 
     ifname: str
@@ -69,6 +70,7 @@ class Config:
     multicast: Multicast = Multicast.AUTO
     few_groups: int = FEW_GROUPS
     keep_gateway: bool = True
+    announce: bool = True
 
     @property
     def prefixes(self) -> list[IPv6Network]:

@@ -307,6 +307,7 @@ def advertisements_of(targets: Iterable[int]) -> tuple[Instruction, ...]:
 REJECT_ALL = _Compiler().compile([])
 ANY_TARGET = _Compiler().compile([(0, LAST_ADDRESS)])
 """Accepts what every other program accepts."""
+ANY_ADVERTISEMENT = _Compiler(NEIGHBOR_ADVERTISEMENT).compile([(0, LAST_ADDRESS)])
 
 
 _WORDING = {

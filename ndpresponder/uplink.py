@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from . import log, netlink
 from .addresses import AddressBook, AddressSet, Refusal, Rule
+from .announce import Announcer
 from .config import FEW_GROUPS, Config, Multicast
 from .filter import Filter
 from .gateway import Keeper
@@ -58,9 +59,12 @@ class Uplink:
         self._tally = tally
         self._news = news
         self._ifname, mac = link.identity()
-        self._responder = Responder(link, Policy(mac, config.router, config.override), tally)
+        policy = Policy(mac, config.router, config.override)
+        self._responder = Responder(link, policy, tally)
         self._memberships = Memberships(link.index)
         self._keeper = Keeper() if config.keep_gateway else None
+        self._announcer = Announcer(link, policy) if config.announce else None
+        self._snapshot: netlink.Snapshot | None = None
         self._inside: list[str] = []
         self._link_local: bytes | None = None
         self._not_joined: str | None = None
@@ -94,6 +98,8 @@ class Uplink:
         yield self._follow_snapshots()
         if self._keeper:
             yield self._keeper.run(self._ifname, self._link.index)
+        if self._announcer:
+            yield self._announcer.run(self._ifname)
         if self._config.multicast is Multicast.MRD:
             yield self._pose_as_multicast_router()
 
@@ -158,6 +164,13 @@ class Uplink:
         """Answer for what the book has now."""
         self._responder.update(self._book.addresses)
         self._join()
+        self._introduce()
+
+    def _introduce(self) -> None:
+        """Announce what has come to live here, once it is known to whom; without netlink, to whoever listens."""
+        if self._announcer and self._looked.is_set():
+            uplink = self._snapshot or netlink.Snapshot(self._ifname, (), ())
+            self._announcer.follow(uplink, self._book.addresses)
 
     def _join(self) -> None:
         """Be a member of the solicited-node groups of what is answered for now, where that is wanted."""
@@ -194,12 +207,20 @@ class Uplink:
             if mac != responder.policy.link_address:
                 responder.policy = replace(responder.policy, link_address=mac)
                 log.info("mac", f"{ifname} has another MAC: {mac.hex(':')}", interface=ifname, mac=mac.hex(":"))
+                self._introduce_again()
             # An interface that is down has none; that it is down is reported by the link itself.
             if link.is_up() and carrier != link.has_carrier():
                 carrier = not carrier
                 news = "has its carrier back" if carrier else "lost its carrier"
                 log.info("carrier", f"{ifname} {news}", interface=ifname, carrier=carrier)
+                if carrier:
+                    self._introduce_again()
             await self._news.link.wait()
+
+    def _introduce_again(self) -> None:
+        """Announce all that lives here, since the router may have asked in vain, or knows another MAC."""
+        if self._announcer:
+            self._announcer.again()
 
     async def _follow_snapshots(self) -> NoReturn:
         """Keep to what the uplink and its gateways hold. Raises OSError when the uplink is another interface now."""
@@ -223,11 +244,13 @@ class Uplink:
             else:
                 if snapshot.ifname != self._ifname:
                     raise OSError(ENODEV, f"the default route goes through {snapshot.ifname} now")
+                self._snapshot = snapshot
                 self._link_local = next((each.ip.packed for each in snapshot.addresses if each.is_link_local), None)
                 self._leave_to_their_owners(snapshot)
                 if self._keeper:
                     self._keeper.follow(snapshot, self._book.addresses)
             self._looked.set()
+            self._introduce()
             taken = loop.time() - begun
             await wait(self._news.uplink, patience)
             # Changes come in groups; and when they do not end, snapshots shall take a sixth of the time, not all of it.

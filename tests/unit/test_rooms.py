@@ -12,14 +12,21 @@ PACKAGE = Path(__file__).parents[2] / "ndpresponder"
 LAYERS = [
     {"__init__", "verdict", "policy", "addresses"},
     {"packet", "filter", "config", "link", "netlink", "log"},
-    {"decide", "gateway", "multicast"},
+    {"announce", "decide", "gateway", "multicast"},
     {"responder"},
     {"uplink"},
     {"daemon"},
     {"cli", "__main__"},
 ]
 # Within a layer, and in this direction only.
-BESIDE = {("addresses", "verdict"), ("filter", "packet"), ("link", "filter"), ("link", "packet"), ("__main__", "cli")}
+BESIDE = {
+    ("addresses", "verdict"),
+    ("filter", "packet"),
+    ("link", "filter"),
+    ("link", "packet"),
+    ("announce", "gateway"),
+    ("__main__", "cli"),
+}
 DOORS = {"pyroute2": {"netlink"}, "click": {"cli"}}
 MODULES = sorted(PACKAGE.glob("*.py"))
 
