@@ -12,6 +12,7 @@ A map of the rooms. Each imports only from the rows above its own; inside a row,
     netlink     what the kernel knows about the uplink, asked in a process of its own
     config      what the operator wrote, validated
     log         what the program says
+    docker      what containers hold, asked of the engine in threads of its own
 
     decide      solicitation, addresses and policy to an answer or a verdict
     multicast   which groups must be heard, and being a member of them

@@ -7,7 +7,7 @@ import click
 
 from . import __version__, log
 from .addresses import AddressSet
-from .config import FEW_GROUPS, Config, ConfigError, Multicast, parse_addresses
+from .config import FEW_GROUPS, Config, ConfigError, Multicast, parse_addresses, parse_networks
 from .filter import compile_filter, disassemble, numbers
 from .policy import Override
 
@@ -45,7 +45,19 @@ class _LevelOption(click.Option):
 )
 @_subnets
 @_exclusions
-@click.option("-N", "--docker-network", "docker_networks", multiple=True, metavar="NAME", help="Not available yet.")
+@click.option(
+    "-N",
+    "--docker-network",
+    "docker_networks",
+    multiple=True,
+    metavar="NAME",
+    help="Docker network whose containers to answer for, exactly, as they come and go; repeat it for several.",
+)
+@click.option(
+    "--docker-unique-local",
+    is_flag=True,
+    help="Answer for the unique-local addresses (fc00::/7) of those containers, too.",
+)
 @click.option(
     "--router/--no-router",
     default=True,
@@ -127,6 +139,7 @@ def _answer(  # noqa: PLR0913 - one for each option
     subnets: tuple[str, ...],
     exclusions: tuple[str, ...],
     docker_networks: tuple[str, ...],
+    docker_unique_local: bool,
     router: bool,
     override: str,
     multicast: str,
@@ -141,14 +154,10 @@ def _answer(  # noqa: PLR0913 - one for each option
 
     from . import daemon  # noqa: PLC0415 - the same
 
-    if docker_networks:
-        raise click.UsageError(
-            f"-N {docker_networks[0]}: this version cannot follow Docker networks yet; "
-            "name the network's IPv6 prefix with -n"
-        )
     if not ifname:
         raise click.UsageError(f"name the uplink with -i; there are: {daemon.interfaces()}")
-    entries, remarks = parse_addresses(subnets, exclusions)
+    networks = parse_networks(docker_networks)
+    entries, remarks = parse_addresses(subnets, exclusions, more=bool(networks))
     log.setup(log.LEVELS[log_level.upper()], log.Format(log_format))
     config = Config(
         ifname,
@@ -161,6 +170,8 @@ def _answer(  # noqa: PLR0913 - one for each option
         few_groups,
         keep_gateway=gateway == "auto",
         announce=announce,
+        docker_networks=networks,
+        docker_unique_local=docker_unique_local,
     )
     try:
         asyncio.run(daemon.run(config))

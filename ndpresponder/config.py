@@ -59,6 +59,8 @@ class Config:
     `remarks` are things to tell the operator, none of them fatal. `few_groups` is the size up to which the groups of
     a prefix are joined. `keep_gateway` is whether to look after the gateway's neighbor entry, `announce` whether to
     announce what is known to live here.
+    `docker_networks` are the names of those whose containers are answered for, `docker_unique_local` is whether that
+    includes their unique-local addresses.
     """
 
     ifname: str
@@ -71,6 +73,8 @@ class Config:
     few_groups: int = FEW_GROUPS
     keep_gateway: bool = True
     announce: bool = True
+    docker_networks: tuple[str, ...] = ()
+    docker_unique_local: bool = False
 
     @property
     def prefixes(self) -> list[IPv6Network]:
@@ -79,9 +83,11 @@ class Config:
 
 
 def parse_addresses(
-    prefixes: Iterable[str], exclusions: Iterable[str]
+    prefixes: Iterable[str], exclusions: Iterable[str], *, more: bool = False
 ) -> tuple[tuple[Rule | Refusal, ...], tuple[str, ...]]:
     """Read the values of -n and -x: prefixes or addresses, several in one value with commas or blanks between them.
+
+    `more` is whether there is something else to answer for, which is not known yet.
 
     Returns what is answered and what is not, and remarks for the operator. Raises ConfigError.
     """
@@ -97,16 +103,27 @@ def parse_addresses(
     remarks += (
         f"-x {prefix} excludes nothing: it is inside of no -n, and the longest match decides"
         for prefix in excluded
-        if not any(prefix.subnet_of(other) for other in answered)
+        if not more and not any(prefix.subnet_of(other) for other in answered)
     )
     rules = tuple(Rule(prefix, STATIC) for prefix in answered)
     refusals = tuple(Refusal(prefix, Verdict.EXCLUDED) for prefix in excluded)
     entries = rules + refusals
+    if not answered and more:
+        return entries, tuple(remarks)
     if not answered:
         raise ConfigError("nothing to answer for: name a prefix or an address, such as -n 2001:db8::/112")
     if not AddressSet(entries).ranges():
         raise ConfigError("nothing to answer for: what -n names, -x excludes")
     return entries, tuple(remarks)
+
+
+def parse_networks(names: Iterable[str]) -> tuple[str, ...]:
+    """Read the values of -N: names, each of them once. Raises ConfigError."""
+    distinct = tuple(dict.fromkeys(names))
+    for name in distinct:
+        if not name or "/" in name or not name.isprintable():
+            raise ConfigError(f"-N {name}: not the name of a Docker network; docker network ls lists them")
+    return distinct
 
 
 def _split(values: Iterable[str]) -> Iterator[str]:

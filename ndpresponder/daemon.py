@@ -6,16 +6,16 @@ Opens the link, waiting for the interface as long as it takes, and hands it to a
 import asyncio
 import signal
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from socket import if_nameindex
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from . import log, netlink
+from . import docker, log, netlink
 from .addresses import AddressBook
 from .config import STATIC, Config, Multicast
 from .link import Link, NotEthernetError
 from .responder import Tally, deaf_minutes
-from .uplink import News, Uplink, some, wait
+from .uplink import News, Uplink, wait
 
 _RETRY = 0.5
 """Seconds between two looks at whether a missing interface is back."""
@@ -47,11 +47,17 @@ class DaemonError(Exception):
 async def run(config: Config) -> None:
     """Answer until SIGINT or SIGTERM. Raises DaemonError when that is impossible."""
     sys.setswitchinterval(_SWITCH_INTERVAL)
-    serving = asyncio.ensure_future(_Daemon(config).serve())
+    daemon = _Daemon(config)
+    serving = asyncio.ensure_future(daemon.serve())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, serving.cancel)
-    await asyncio.wait([serving])
+    ends: tuple[asyncio.Future[None], ...] = (serving, daemon.failed)
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    if daemon.failed.done():
+        serving.cancel()
+        await asyncio.wait([serving])
+        daemon.failed.result()
     if not serving.cancelled():
         serving.result()
 
@@ -64,18 +70,26 @@ class _Daemon:
         self._tally = Tally()
         self._news = News()
         self._uplink: Uplink | None = None
+        self._docker = docker.State()
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Has an error as soon as there is no use in going on."""
 
     async def serve(self) -> None:
         """Answer for ever, however often the interface goes and comes."""
         for remark in self._config.remarks:
             log.warning("remark", remark)
+        beside: list[asyncio.Future[Any]]
         beside = [asyncio.ensure_future(self._listen()), asyncio.ensure_future(self._summarize())]
+        if self._config.docker_networks:
+            beside.append(asyncio.ensure_future(self._follow_docker()))
         try:
             while True:
                 with closing(await self._open()) as link:
                     self._uplink = Uplink(link, self._config, self._book, self._tally, self._news)
-                    await self._uplink.run()
-                self._uplink = None
+                    try:
+                        await self._uplink.run()
+                    finally:
+                        self._uplink = None
                 # However often it is lost: this is no busy loop.
                 await asyncio.sleep(_PAUSE)
         except asyncio.CancelledError:
@@ -106,6 +120,32 @@ class _Daemon:
             self._news.link.set()
         if netlink.Topic.UPLINK in topics:
             self._news.uplink.set()
+
+    async def _follow_docker(self) -> None:
+        """Have the engine watched until cancelled, in a thread, once answering has begun."""
+        loop = asyncio.get_running_loop()
+        await self._news.answering.wait()
+
+        def hand_over(state: docker.State) -> None:
+            # The loop may have ended before the thread.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._heed, state)
+
+        watcher = docker.Watcher(self._config.docker_networks, hand_over, unique_local=self._config.docker_unique_local)
+        watcher.start()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            watcher.stop()
+
+    def _heed(self, state: docker.State) -> None:
+        """Answer for what containers hold now."""
+        before, self._docker = self._docker, state
+        if self._book.publish(docker.DOCKER, docker.rules(state)) and self._uplink:
+            self._uplink.update()
+        docker.report(before, state)
+        if state.fatal and not self.failed.done():
+            self.failed.set_exception(DaemonError(state.fatal))
 
     async def _open(self) -> Link:
         """Return the link, as soon as the interface is there and up."""
@@ -179,7 +219,7 @@ class _Daemon:
 
 def interfaces() -> str:
     """Return the names of the interfaces there are, for an error that leaves the choice."""
-    return some([name for _, name in if_nameindex()])
+    return log.some([name for _, name in if_nameindex()])
 
 
 def _there_are() -> str:

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import Enum
 from functools import partial
@@ -29,6 +30,8 @@ _PRIORITIES = {
     logging.ERROR: 3,
     logging.CRITICAL: 2,
 }
+_MOST_NAMED = 8
+"""How many things of a kind a line names."""
 _logger = logging.getLogger("ndpresponder")
 
 
@@ -107,6 +110,12 @@ def setup(level: int, style: Format) -> None:
     _logger.handlers = [handler]
     _logger.propagate = False
     _logger.setLevel(level)
+
+
+def some(things: Sequence[object]) -> str:
+    """List things for a line, the first few by name."""
+    named = ", ".join(map(str, things[:_MOST_NAMED]))
+    return named + (f" and {len(things) - _MOST_NAMED} more" if len(things) > _MOST_NAMED else "")
 
 
 def verbose() -> bool:

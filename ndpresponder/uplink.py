@@ -6,7 +6,8 @@ is doing.
 """
 
 import asyncio
-from collections.abc import Coroutine, Iterator, Sequence
+from collections import Counter
+from collections.abc import Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from errno import ENODEV
@@ -18,6 +19,7 @@ from . import log, netlink
 from .addresses import AddressBook, AddressSet, Refusal, Rule
 from .announce import Announcer
 from .config import FEW_GROUPS, Config, Multicast
+from .docker import source_of
 from .filter import Filter
 from .gateway import Keeper
 from .link import Link
@@ -32,8 +34,6 @@ _SETTLE = 0.2
 _RETRY = 30.0
 """Seconds until a snapshot or a join that failed is tried again."""
 _UPLINK = "uplink"
-_MOST_NAMED = 8
-"""How many things of a kind a log line names."""
 
 
 @dataclass(slots=True)
@@ -43,6 +43,8 @@ class News:
     index: int = 0
     link: asyncio.Event = field(default_factory=asyncio.Event)
     uplink: asyncio.Event = field(default_factory=asyncio.Event)
+    answering: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set as soon as there have been answers: what is slow can begin."""
 
 
 class Uplink:
@@ -77,6 +79,7 @@ class Uplink:
         lost = self._start_answering()
         self._join()
         self._announce(compiled)
+        self._news.answering.set()
         running = [lost, *map(asyncio.ensure_future, self._followers())]
         try:
             # Each ends only by an error.
@@ -127,21 +130,24 @@ class Uplink:
 
     def _announce(self, compiled: Filter) -> None:
         prefixes, multicast = self._config.prefixes, self._config.multicast
+        networks = self._addresses_by_network()
+        what = [*prefixes, *(f"Docker network {name} ({count} addresses)" for name, count in networks.items())]
         size, groups = len(compiled.instructions), len(self._memberships)
         mac = self._responder.policy.link_address.hex(":")
         wide = groups_of(self._book.addresses, self._config.few_groups).wide if multicast.joins else ()
         log.info(
             "ready",
-            f"answering on {self._ifname} ({mac}) for {some(prefixes)}, filter of {size} instructions"
+            f"answering on {self._ifname} ({mac}) for {log.some(what)}, filter of {size} instructions"
             + ("" if compiled.exact else ", wider than the prefixes: more would not fit")
             + (f", {groups} groups joined" if multicast.joins else "")
-            + (f", none of {some(wide)}" if wide else ""),
+            + (f", none of {log.some(wide)}" if wide else ""),
             interface=self._ifname,
             mac=mac,
             prefixes=len(prefixes),
             instructions=size,
             exact=compiled.exact,
             groups=groups,
+            **({"networks": networks} if networks else {}),
         )
         if groups > max(FEW_GROUPS, self._config.few_groups):
             log.warning(
@@ -154,16 +160,22 @@ class Uplink:
         if wide and not multicast.allmulti:
             log.warning(
                 "multicast",
-                f"with --multicast join, {self._ifname} need not receive multicast solicitations for {some(wide)}: "
+                f"with --multicast join, {self._ifname} need not receive multicast solicitations for {log.some(wide)}: "
                 f"more than {self._config.few_groups} groups each (--multicast-groups)",
                 interface=self._ifname,
                 reason="too wide",
             )
 
-    def _update(self) -> None:
+    def _addresses_by_network(self) -> dict[str, int]:
+        """Count what is answered for on each Docker network."""
+        sources = Counter(rule.source for _, _, rule in self._book.addresses.decided())
+        return {name: sources[source_of(name)] for name in self._config.docker_networks}
+
+    def update(self) -> None:
         """Answer for what the book has now."""
         self._responder.update(self._book.addresses)
         self._join()
+        self._tell_keeper()
         self._introduce()
 
     def _introduce(self) -> None:
@@ -171,6 +183,11 @@ class Uplink:
         if self._announcer and self._looked.is_set():
             uplink = self._snapshot or netlink.Snapshot(self._ifname, (), ())
             self._announcer.follow(uplink, self._book.addresses)
+
+    def _tell_keeper(self) -> None:
+        """Have the gateways looked after, from what is answered for now."""
+        if self._keeper and self._snapshot:
+            self._keeper.follow(self._snapshot, self._book.addresses)
 
     def _join(self) -> None:
         """Be a member of the solicited-node groups of what is answered for now, where that is wanted."""
@@ -247,8 +264,7 @@ class Uplink:
                 self._snapshot = snapshot
                 self._link_local = next((each.ip.packed for each in snapshot.addresses if each.is_link_local), None)
                 self._leave_to_their_owners(snapshot)
-                if self._keeper:
-                    self._keeper.follow(snapshot, self._book.addresses)
+                self._tell_keeper()
             self._looked.set()
             self._introduce()
             taken = loop.time() - begun
@@ -261,7 +277,7 @@ class Uplink:
         owned = _owned(snapshot)
         if not self._book.publish(_UPLINK, owned):
             return
-        self._update()
+        self.update()
         self._warn_of_others(snapshot)
         configured = AddressSet(self._config.entries)
         addresses = (refusal.prefix.network_address for refusal in owned)
@@ -271,7 +287,7 @@ class Uplink:
         self._inside = inside
         log.info(
             "owned",
-            f"not answering for {some(inside)}: held by {self._ifname} or its gateway"
+            f"not answering for {log.some(inside)}: held by {self._ifname} or its gateway"
             if inside
             else f"{self._ifname} and its gateway hold nothing of the prefixes any more",
             interface=self._ifname,
@@ -341,9 +357,3 @@ async def wait(event: asyncio.Event, seconds: float | None) -> None:
     with suppress(TimeoutError):
         await asyncio.wait_for(event.wait(), seconds)
     event.clear()
-
-
-def some(things: Sequence[object]) -> str:
-    """List things for a log line, the first few by name."""
-    named = ", ".join(map(str, things[:_MOST_NAMED]))
-    return named + (f" and {len(things) - _MOST_NAMED} more" if len(things) > _MOST_NAMED else "")

@@ -67,7 +67,7 @@ class Living(logging.Handler):
         async def turn_the_page() -> None:
             daemon = self._daemon
             if daemon._book.publish(_SOURCE, rules) and daemon._uplink:
-                daemon._uplink._update()
+                daemon._uplink.update()
 
         asyncio.run_coroutine_threadsafe(turn_the_page(), self._loop).result(_PATIENCE)
 

@@ -14,11 +14,12 @@ import pytest
 from ndpresponder import __version__
 from ndpresponder.addresses import AddressSet
 from ndpresponder.config import parse_addresses
+from ndpresponder.daemon import interfaces
 from ndpresponder.filter import compile_filter, disassemble, numbers
 
 PREFIX = "2001:db8::/112"
 NO_NAME = "name the uplink with -i; there are: "
-NO_DOCKER = "this version cannot follow Docker networks yet; name the network's IPv6 prefix with -n"
+NO_NETWORK = "not the name of a Docker network; docker network ls lists them"
 NOTHING = "nothing to answer for: name a prefix or an address, such as -n 2001:db8::/112"
 # An interface that no machine has: should a usage error go unnoticed, no real one is touched.
 ABSENT = "ndpr-absent"
@@ -81,9 +82,10 @@ def test_prefixes_that_cannot_be_meant(arguments: tuple[str, ...], message: str)
         (("--multicast-groups", "0"), "Invalid value for '--multicast-groups': 0 is not in the range 1<=x<=65536."),
         (("--gateway", "on"), "Invalid value for '--gateway': 'on' is not one of 'auto', 'off'."),
         (("--log-format", "xml"), "Invalid value for '--log-format': 'xml' is not one of 'auto', 'human', 'json'."),
-        (("-N", "web", "-i", ABSENT), f"-N web: {NO_DOCKER}"),
-        (("--docker-network", "web"), f"-N web: {NO_DOCKER}"),
-        (("-i", ABSENT, "-n", PREFIX, "-N", "web", "-N", "mail"), f"-N web: {NO_DOCKER}"),
+        (("-i", ABSENT, "-N", ""), f"-N : {NO_NETWORK}"),
+        (("-i", ABSENT, "-n", PREFIX, "--docker-network", "web", "-N", "../web"), f"-N ../web: {NO_NETWORK}"),
+        (("-i", ABSENT, "-N", "web", "-n", PREFIX, "-x", PREFIX), "nothing to answer for: what -n names, -x excludes"),
+        (("-N", "web", "-i", ""), f"{NO_NAME}{interfaces()}"),
     ],
 )
 def test_usage_errors(arguments: tuple[str, ...], message: str) -> None:
@@ -103,6 +105,14 @@ def test_without_an_interface_those_that_exist_are_named(arguments: tuple[str, .
 def test_an_interface_without_a_name() -> None:
     """As `-i "$UPLINK"` makes it where the variable is not set."""
     assert usage_error("-i", "", "-n", PREFIX, "--no-wait").startswith(NO_NAME)
+
+
+def test_a_docker_network_is_enough_to_answer_for() -> None:
+    done = ndpresponder("-i", ABSENT, "-N", "web", "-x", "2001:db8::1", "--no-wait", "--log-format", "human")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.endswith(f"fatal: {ABSENT}: No such device; there are: {interfaces()}\n")
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("level", ["DEBUG", "INFO", "WARN", "ERROR", "FATAL", "debug", "Warn", ""])
@@ -220,7 +230,7 @@ def test_help_names_every_option_and_command() -> None:
 
     words = set(re.findall(r"(?<![\w-])--?[\w-]+", printed))
     assert words >= {
-        *("-i", "--ifname", "-n", "--subnet", "-x", "--exclude", "-N", "--docker-network"),
+        *("-i", "--ifname", "-n", "--subnet", "-x", "--exclude", "-N", "--docker-network", "--docker-unique-local"),
         *("--router", "--no-router", "--override", "--wait", "--no-wait", "--log-format", "--log-level"),
         "--gateway",
         *("--version", "-h", "--help"),

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[2] / "ndpresponder"
 # A module imports only from the layers above its own line.
 LAYERS = [
     {"__init__", "verdict", "policy", "addresses"},
-    {"packet", "filter", "config", "link", "netlink", "log"},
+    {"packet", "filter", "config", "link", "netlink", "log", "docker"},
     {"announce", "decide", "gateway", "multicast"},
     {"responder"},
     {"uplink"},
@@ -25,9 +25,10 @@ BESIDE = {
     ("link", "filter"),
     ("link", "packet"),
     ("announce", "gateway"),
+    ("docker", "log"),
     ("__main__", "cli"),
 }
-DOORS = {"pyroute2": {"netlink"}, "click": {"cli"}}
+DOORS = {"pyroute2": {"netlink"}, "click": {"cli"}, "docker": {"docker"}}
 MODULES = sorted(PACKAGE.glob("*.py"))
 
 

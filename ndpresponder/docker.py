@@ -1,0 +1,431 @@
+"""Which addresses containers hold on the networks that -N names, as the engine tells: Docker, or Podman, with one API.
+
+`addresses_of` reads one network as the engine describes it, without I/O. Above it, a Watcher has two daemon threads,
+since the SDK blocks: one asks, the other hears from the stream of events that it is time to ask again.
+
+The rules that hold here:
+- Subscribe, then look, then follow. What an event says does not matter, only that there is one: the whole network is
+  looked at again. In Podman the actor of an event is the container and a filter for a network fails.
+- Networks go by their name: one that was removed and made again has another id.
+- What the engine cannot be asked for stays as it was last known. Only its word ends an answer.
+- The thread says nothing and changes nothing: it hands over whole, immutable states, and `publish` and `report` are for
+  whoever takes them.
+
+A sidecar has the socket's file mounted. An engine that made that file anew leaves behind a mount of one that is
+deleted, which nobody will ever listen on: only mounting it again helps, so the program has to end. It does when the
+engine is seen to listen again, and not before: until then nobody would start it again, and its answers would be missed.
+Containers outlive their engine (live-restore), and so do the answers for them. `is_stale` says how that is seen.
+"""
+
+import json
+import os
+import re
+import ssl
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from ipaddress import IPv6Address, IPv6Interface, IPv6Network
+from pathlib import Path
+from threading import Event, Thread
+from time import monotonic
+from typing import Any, NamedTuple
+
+from . import log
+from .addresses import Rule
+
+DOCKER = "docker"
+"""The source of what containers hold, in an AddressBook."""
+
+_UNIQUE_LOCAL = IPv6Network("fc00::/7")
+# What changes who holds an address. Docker says so with events of networks; Podman, when a container starts and stops,
+# with events of containers. Those of health checks and commands run inside, of which there can be many, are none.
+_EVENTS = {
+    "type": ["network", "container"],
+    "event": ["connect", "disconnect", "create", "destroy", "remove", "start", "die", "died", "cleanup"],
+}
+_LONGEST_CHUNK = 1 << 16
+"""Octets of the stream that are taken at once, whatever length the engine announces."""
+_LONGEST_REASON = 200
+"""Characters of an engine's error that are repeated in the log."""
+
+
+class Held(NamedTuple):
+    """What the containers of a network hold, and how many addresses were left out."""
+
+    addresses: frozenset[IPv6Address]
+    unique_local: int = 0
+    """Left out because they are unique-local (RFC 4193)."""
+    malformed: int = 0
+    """Left out because they are no unicast IPv6 addresses."""
+
+
+def addresses_of(network: object, *, unique_local: bool) -> Held:
+    """Read a network as the engine's inspection describes it: the IPv6 addresses of its containers.
+
+    Never among them: link-local ones, and the gateway's, which is this host itself. Raises ValueError for what is no
+    network at all; an entry that cannot be read is counted.
+    """
+    if not isinstance(network, dict) or not isinstance(containers := network.get("Containers") or {}, dict):
+        raise ValueError("the engine's answer is no network")  # noqa: TRY004 - it is what came that is wrong, not who called
+    addresses = set()
+    left_out = malformed = 0
+    for container in containers.values():
+        # Without IPv6 there is an empty text, or nothing.
+        text = container.get("IPv6Address") or "" if isinstance(container, dict) else None
+        if text == "":
+            continue
+        address = _address(text)
+        if address is None:
+            malformed += 1
+        elif address in _UNIQUE_LOCAL and not unique_local:
+            left_out += 1
+        elif not address.is_link_local:
+            addresses.add(address)
+    return Held(frozenset(addresses - set(_gateways(network))), left_out, malformed)
+
+
+def _address(text: object) -> IPv6Address | None:
+    """Read a unicast address, with or without a prefix length."""
+    if not isinstance(text, str):
+        return None
+    try:
+        address = IPv6Interface(text).ip
+    except ValueError:
+        return None
+    if address.scope_id or address.is_multicast or address.is_loopback or address.is_unspecified or address.ipv4_mapped:
+        return None
+    return address
+
+
+def _gateways(network: dict[Any, Any]) -> Iterator[IPv6Address]:
+    ipam = network.get("IPAM")
+    ranges = ipam.get("Config") if isinstance(ipam, dict) else None
+    for each in ranges if isinstance(ranges, list) else ():
+        if isinstance(each, dict) and (address := _address(each.get("Gateway"))):
+            yield address
+
+
+class Network(NamedTuple):
+    """What is known of one network."""
+
+    held: Held | None
+    """None: there is no network of this name."""
+    obstacle: str = ""
+    """Why the last look was in vain, if it was; `held` is what was known before."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """All that is known at a moment. It is handed over whole."""
+
+    networks: Mapping[str, Network] = field(default_factory=dict)
+    """By name; those that have never been looked at are missing."""
+    obstacle: str = ""
+    """Why the engine cannot be asked, if it cannot; `networks` is what was known before."""
+    fatal: str = ""
+    """Why there is no use in going on, if there is none."""
+
+
+def rules(state: State) -> Iterator[Rule]:
+    """Yield what to answer for."""
+    for name, network in state.networks.items():
+        if network.held:
+            source = source_of(name)
+            for address in network.held.addresses:
+                yield Rule(IPv6Network((int(address), 128)), source, lives_here=True)
+
+
+def source_of(name: str) -> str:
+    """Return what rules for the network of this name have as their source."""
+    return f"{DOCKER}:{name}"
+
+
+def report(before: State, now: State) -> None:
+    """Log what is new, a line per change."""
+    if now.obstacle and now.obstacle != before.obstacle:
+        log.warning(
+            "engine",
+            f"Docker networks cannot be looked at: {now.obstacle}"
+            + ("; answering for what was known last" if any(rules(now)) else ""),
+            reason=now.obstacle,
+        )
+    elif before.obstacle and not now.obstacle:
+        log.info("engine", "the engine can be asked again")
+    for name, network in now.networks.items():
+        _report(name, before.networks.get(name), network)
+
+
+def _report(name: str, before: Network | None, now: Network) -> None:
+    if now.obstacle and (before is None or now.obstacle != before.obstacle):
+        log.warning("network", f"network {name}: {now.obstacle}", network=name, reason=now.obstacle)
+    old = (before and before.held) or Held(frozenset())
+    new = now.held or Held(frozenset())
+    added, removed = sorted(new.addresses - old.addresses), sorted(old.addresses - new.addresses)
+    was_there, is_there = bool(before and before.held), bool(now.held)
+    if added or removed or before is None or was_there != is_there:
+        changes = log.some([*(f"+{address}" for address in added), *(f"-{address}" for address in removed)])
+        if is_there:
+            state = "1 address" if len(new.addresses) == 1 else f"{len(new.addresses)} addresses"
+        elif now.obstacle:
+            return
+        else:
+            state = "removed; waiting for it" if was_there else "there is none of this name; waiting for it"
+        log.info(
+            "network",
+            f"network {name}: {state}" + (f", {changes}" if changes else ""),
+            network=name,
+            addresses=len(new.addresses),
+            added=len(added),
+            removed=len(removed),
+        )
+    if new.unique_local and not old.unique_local:
+        log.info(
+            "network",
+            f"network {name}: unique-local addresses are not answered for, {new.unique_local} at present "
+            "(--docker-unique-local answers for them too)",
+            network=name,
+            reason="unique-local",
+        )
+    if new.malformed and not old.malformed:
+        log.warning(
+            "network",
+            f"network {name}: what {new.malformed} containers hold is no unicast IPv6 address; not answered for",
+            network=name,
+            reason="malformed",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """In seconds."""
+
+    retry: float = 1.0
+    """From the first failure to the next attempt; doubled by each one that follows."""
+    longest_retry: float = 30.0
+    resync: float = 60.0
+    """Between two looks, however quiet it is: what an event would have told can have been lost."""
+    silence: float = 90.0
+    """Without an event, until the stream is taken for dead and opened anew: a peer that is gone need not say so."""
+    echo: float = 0.5
+    """From an event to a second look: Podman tells that a network is connected before it is."""
+    settle: float = 0.05
+    """Between two looks while events come in bursts; but no more than half of the time is spent on looking."""
+    reply: float = 10.0
+    """That the engine may take for one reply."""
+
+
+class Watcher:
+    """Follows the networks of these names and calls `hand_over` with each new state, in a thread of its own."""
+
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        hand_over: Callable[[State], None],
+        *,
+        unique_local: bool = False,
+        timing: Timing | None = None,
+    ) -> None:
+        self._names = names
+        self._hand_over = hand_over
+        self._unique_local = unique_local
+        self._timing = timing or Timing()
+        self._state = State()
+        self._stopping = Event()
+        self._news = Event()
+        self._client: Any = None
+        self._listener: _Listener | None = None
+        self._patience = self._timing.retry
+        self._thread = Thread(target=self._run, name="docker", daemon=True)
+
+    def start(self) -> None:
+        """Begin; the SDK is imported then."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Let the threads end, when they are next awake. They keep no process from ending."""
+        self._stopping.set()
+        self._news.set()
+
+    def _run(self) -> None:
+        try:
+            import docker  # noqa: F401, PLC0415 - a third of the program's memory, with -N only
+        except ImportError as error:
+            self._become(
+                State(
+                    fatal=f"-N needs the Docker SDK for Python ({error}): "
+                    "pip install 'ndpresponder[docker]', or apt install python3-docker"
+                )
+            )
+            return
+        heard = True
+        while not self._stopping.is_set():
+            begun = monotonic()
+            self._news.clear()
+            try:
+                self._look()
+            except Exception as error:  # noqa: BLE001 - whatever an odd reply makes the SDK raise: this thread goes on
+                self._give_up(error)
+                self._pause()
+                heard = True
+                continue
+            # A burst of events: one look for all that come meanwhile.
+            self._stopping.wait(max(self._timing.settle, monotonic() - begun))
+            heard = self._news.wait(self._timing.echo if heard else self._timing.resync)
+            if self._listener and not self._listener.is_alive():
+                if not self._listener.refused:
+                    self._patience = self._timing.retry
+                self._pause()
+        if self._client:
+            self._client.close()
+
+    def _pause(self) -> None:
+        self._stopping.wait(self._patience)
+        self._patience = min(2 * self._patience, self._timing.longest_retry)
+
+    def _become(self, state: State) -> None:
+        if state != self._state:
+            self._state = state
+            self._hand_over(state)
+
+    def _look(self) -> None:
+        """Ask for each network, over a connection that is made if there is none, after subscribing to events."""
+        import docker  # noqa: PLC0415 - the same
+
+        if self._client is None:
+            # The version is asked for: older SDKs would insist on one that newer engines do not speak any more.
+            self._client = docker.from_env(version="auto", timeout=self._timing.reply).api
+        if self._listener is None or not self._listener.is_alive():
+            self._listener = _Listener(self._client, self._news, self._timing)
+            self._listener.start()
+        networks = {}
+        for name in self._names:
+            known = self._state.networks.get(name, Network(None))
+            try:
+                network = self._client.inspect_network(name)
+                # An engine takes the beginning of an id for a name, too.
+                there = not isinstance(network, dict) or network.get("Name") == name
+                networks[name] = Network(addresses_of(network, unique_local=self._unique_local) if there else None)
+            except docker.errors.NotFound:
+                networks[name] = Network(None)
+            except docker.errors.APIError as error:
+                networks[name] = Network(known.held, _one_line(error.explanation or error))
+            except ValueError as error:
+                networks[name] = Network(known.held, _one_line(error))
+        self._become(State(networks))
+
+    def _give_up(self, error: Exception) -> None:
+        """Take note that the engine cannot be asked, and begin with a new connection next time."""
+        if self._client:
+            self._client.close()
+            self._client = None
+        path = _socket_path()
+        fatal = ""
+        if path and is_stale(path):
+            fatal = (
+                f"the engine has made its socket anew, and the mounted {path} is the old one: ending, so that a "
+                "restart mounts it again (mount its directory instead, and this is not needed)"
+            )
+        self._become(State(self._state.networks, _reason(error, path), fatal))
+
+
+class _Listener(Thread):
+    """Sets `news` when it is subscribed to events, at each of them, and at the end."""
+
+    def __init__(self, client: Any, news: Event, timing: Timing) -> None:
+        super().__init__(name="docker events", daemon=True)
+        self.refused = False
+        self._client = client
+        self._news = news
+        self._timing = timing
+
+    def run(self) -> None:
+        # The SDK's own events() waits without end.
+        with suppress(Exception):  # however it ends: what that means shows at the next look
+            client = self._client
+            with client.get(
+                f"{client.base_url}/v{client.api_version}/events",
+                params={"filters": json.dumps(_EVENTS)},
+                stream=True,
+                timeout=(self._timing.reply, self._timing.silence),
+            ) as response:
+                self.refused = response.status_code != HTTPStatus.OK
+                self._news.set()
+                for _ in response.iter_content(_LONGEST_CHUNK):
+                    self._news.set()
+        self._news.set()
+
+
+def _socket_path() -> str:
+    """Return the path of the engine's socket, or nothing if it is no socket in the file system."""
+    host = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
+    kind, _, path = host.partition("://")
+    return path if kind in ("unix", "http+unix") else ""
+
+
+def is_stale(path: str) -> bool:
+    """Whether the mounted socket `path` is deleted on the host, and one of the same name is listened on again.
+
+    The kernel marks a mount of a deleted file (proc_pid_mountinfo(5)), and shows which sockets of this network, the
+    host's for a sidecar, are listened on (/proc/net/unix), under the names that they have for the host.
+    """
+    name = next(_deleted(os.path.realpath(path)), None)
+    if name is None:
+        return False
+    # The flags of a socket that is listened on: __SO_ACCEPTCON of linux/net.h.
+    listening = (line.split(maxsplit=7) for line in _lines("/proc/net/unix"))
+    return any(len(each) == 8 and each[3] == "00010000" and each[7].endswith(name) for each in listening)
+
+
+def _deleted(mount_point: str) -> Iterator[str]:
+    """Yield the name, in its own file system, of the deleted file that is mounted there."""
+    for line in _lines("/proc/self/mountinfo"):
+        # Blanks and the like are written as octal numbers.
+        _, _, _, root, at, *_ = (re.sub(r"\\(\d{3})", lambda code: chr(int(code[1], 8)), x) for x in line.split(" "))
+        if at == mount_point and root.endswith("//deleted"):
+            yield root.removesuffix("//deleted")
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return []
+
+
+def _reason(error: BaseException, path: str) -> str:
+    """Return in one line why the engine cannot be asked, and what to do about it."""
+    causes = list(_causes(error))
+    at = path or os.environ.get("DOCKER_HOST", "")
+    for cause in causes:
+        match cause:
+            case PermissionError():
+                return f"no permission on {at}: run as root, or as a member of its group"
+            case FileNotFoundError() if path:
+                return (
+                    f"no socket at {at}: is an engine running there? DOCKER_HOST names another "
+                    "(Podman: unix:///run/podman/podman.sock); into a container it has to be mounted"
+                )
+            case ConnectionRefusedError() if Path(path).is_dir():
+                return f"{at} is a directory: most likely there was no socket yet when it was mounted"
+            case ConnectionRefusedError():
+                return f"nobody listens on {at}: the engine is not running"
+            case ssl.SSLError():
+                return f"no TLS with {at}: {_one_line(cause)} (DOCKER_TLS_VERIFY, DOCKER_CERT_PATH)"
+            case TimeoutError():
+                return f"no reply from {at}"
+    return _one_line(error)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield what led to an error, from the outside to the inside; libraries wrap in more than one way."""
+    found: list[BaseException] = [error]
+    for each in found:
+        yield each
+        inner = (each.__cause__, each.__context__, getattr(each, "reason", None), *each.args)
+        found += (other for other in inner if isinstance(other, BaseException) and other not in found)
+
+
+def _one_line(error: object) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= _LONGEST_REASON else text[:_LONGEST_REASON] + "…"
