@@ -1,7 +1,7 @@
 """Which addresses are answered for.
 
 An AddressSet is an immutable snapshot: built once, looked up for every frame, swapped whole. Each source of
-addresses (the command line, the uplink's own configuration, later Docker) keeps one page of an AddressBook
+addresses (the command line, containers, the uplink's own configuration) keeps one page of an AddressBook
 and publishes that page whole.
 
 All prefixes of all pages are flattened into consecutive ranges when the set is built, so that one bisection

@@ -5,7 +5,7 @@ since the SDK blocks: one asks, the other hears from the stream of events that i
 
 The rules that hold here:
 - Subscribe, then look, then follow. What an event says does not matter, only that there is one: the whole network is
-  looked at again. In Podman the actor of an event is the container and a filter for a network fails.
+  looked at again. A filter for one network fails in Podman, where the actor of its events is the container.
 - Networks go by their name: one that was removed and made again has another id.
 - What the engine cannot be asked for stays as it was last known. Only its word ends an answer.
 - The thread says nothing and changes nothing: it hands over whole, immutable states, and `publish` and `report` are for
@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from ipaddress import IPv6Address, IPv6Interface, IPv6Network
+from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
 from threading import Event, Thread
 from time import monotonic
@@ -37,7 +37,10 @@ from .addresses import Rule
 DOCKER = "docker"
 """The source of what containers hold, in an AddressBook."""
 
-_UNIQUE_LOCAL = IPv6Network("fc00::/7")
+_UNIQUE_LOCAL = 0xFC00 >> 9  # fc00::/7
+_LINK_LOCAL = 0xFE80 >> 6  # fe80::/10
+_MULTICAST = 0xFF  # ff00::/8
+_IPV4_MAPPED = 0xFFFF  # ::ffff:0:0/96
 # What changes who holds an address. Docker says so with events of networks; Podman, when a container starts and stops,
 # with events of containers. Those of health checks and commands run inside, of which there can be many, are none.
 _EVENTS = {
@@ -78,9 +81,9 @@ def addresses_of(network: object, *, unique_local: bool) -> Held:
         address = _address(text)
         if address is None:
             malformed += 1
-        elif address in _UNIQUE_LOCAL and not unique_local:
+        elif int(address) >> 121 == _UNIQUE_LOCAL and not unique_local:
             left_out += 1
-        elif not address.is_link_local:
+        elif int(address) >> 118 != _LINK_LOCAL:
             addresses.add(address)
     return Held(frozenset(addresses - set(_gateways(network))), left_out, malformed)
 
@@ -89,11 +92,17 @@ def _address(text: object) -> IPv6Address | None:
     """Read a unicast address, with or without a prefix length."""
     if not isinstance(text, str):
         return None
+    # IPv6Interface would take a tenth of a second for 5,000 containers.
+    text, slash, length = text.partition("/")
     try:
-        address = IPv6Interface(text).ip
+        address = IPv6Address(text)
+        if slash and not 0 <= int(length) <= 128:
+            return None
     except ValueError:
         return None
-    if address.scope_id or address.is_multicast or address.is_loopback or address.is_unspecified or address.ipv4_mapped:
+    value = int(address)
+    # :: and ::1 are nobody's, and a zone has no place here.
+    if value <= 1 or value >> 120 == _MULTICAST or value >> 32 == _IPV4_MAPPED or address.scope_id:
         return None
     return address
 
@@ -123,6 +132,8 @@ class State:
     """By name; those that have never been looked at are missing."""
     obstacle: str = ""
     """Why the engine cannot be asked, if it cannot; `networks` is what was known before."""
+    deaf: str = ""
+    """Why the engine does not tell of events, if it refuses to; it is asked every now and then."""
     fatal: str = ""
     """Why there is no use in going on, if there is none."""
 
@@ -152,23 +163,30 @@ def report(before: State, now: State) -> None:
         )
     elif before.obstacle and not now.obstacle:
         log.info("engine", "the engine can be asked again")
+    if now.deaf and now.deaf != before.deaf:
+        log.warning(
+            "engine",
+            f"the engine does not tell of events ({now.deaf}): "
+            f"it takes up to {Timing.longest_retry:.0f} seconds until a change is seen",
+            reason=now.deaf,
+        )
     for name, network in now.networks.items():
         _report(name, before.networks.get(name), network)
 
 
 def _report(name: str, before: Network | None, now: Network) -> None:
-    if now.obstacle and (before is None or now.obstacle != before.obstacle):
-        log.warning("network", f"network {name}: {now.obstacle}", network=name, reason=now.obstacle)
+    if now.obstacle:
+        if before is None or now.obstacle != before.obstacle:
+            log.warning("network", f"network {name}: {now.obstacle}", network=name, reason=now.obstacle)
+        return
     old = (before and before.held) or Held(frozenset())
     new = now.held or Held(frozenset())
     added, removed = sorted(new.addresses - old.addresses), sorted(old.addresses - new.addresses)
-    was_there, is_there = bool(before and before.held), bool(now.held)
-    if added or removed or before is None or was_there != is_there:
+    was_there, is_there = before is not None and before.held is not None, now.held is not None
+    if added or removed or before is None or before.obstacle or was_there != is_there:
         changes = log.some([*(f"+{address}" for address in added), *(f"-{address}" for address in removed)])
         if is_there:
             state = "1 address" if len(new.addresses) == 1 else f"{len(new.addresses)} addresses"
-        elif now.obstacle:
-            return
         else:
             state = "removed; waiting for it" if was_there else "there is none of this name; waiting for it"
         log.info(
@@ -196,7 +214,7 @@ def _report(name: str, before: Network | None, now: Network) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Timing:
     """In seconds."""
 
@@ -213,6 +231,14 @@ class Timing:
     """Between two looks while events come in bursts; but no more than half of the time is spent on looking."""
     reply: float = 10.0
     """That the engine may take for one reply."""
+
+
+def delays(timing: Timing) -> Iterator[float]:
+    """Yield how long to wait after each failure in a row."""
+    delay = timing.retry
+    while True:
+        yield delay
+        delay = min(2 * delay, timing.longest_retry)
 
 
 class Watcher:
@@ -235,7 +261,7 @@ class Watcher:
         self._news = Event()
         self._client: Any = None
         self._listener: _Listener | None = None
-        self._patience = self._timing.retry
+        self._delays = delays(self._timing)
         self._thread = Thread(target=self._run, name="docker", daemon=True)
 
     def start(self) -> None:
@@ -274,14 +300,13 @@ class Watcher:
             heard = self._news.wait(self._timing.echo if heard else self._timing.resync)
             if self._listener and not self._listener.is_alive():
                 if not self._listener.refused:
-                    self._patience = self._timing.retry
+                    self._delays = delays(self._timing)
                 self._pause()
         if self._client:
             self._client.close()
 
     def _pause(self) -> None:
-        self._stopping.wait(self._patience)
-        self._patience = min(2 * self._patience, self._timing.longest_retry)
+        self._stopping.wait(next(self._delays))
 
     def _become(self, state: State) -> None:
         if state != self._state:
@@ -295,8 +320,9 @@ class Watcher:
         if self._client is None:
             # The version is asked for: older SDKs would insist on one that newer engines do not speak any more.
             self._client = docker.from_env(version="auto", timeout=self._timing.reply).api
+        deaf = self._listener.refused if self._listener else ""
         if self._listener is None or not self._listener.is_alive():
-            self._listener = _Listener(self._client, self._news, self._timing)
+            self._listener = _Listener(self._client, self._news, self._timing, refused=deaf)
             self._listener.start()
         networks = {}
         for name in self._names:
@@ -312,7 +338,7 @@ class Watcher:
                 networks[name] = Network(known.held, _one_line(error.explanation or error))
             except ValueError as error:
                 networks[name] = Network(known.held, _one_line(error))
-        self._become(State(networks))
+        self._become(State(networks, deaf=deaf))
 
     def _give_up(self, error: Exception) -> None:
         """Take note that the engine cannot be asked, and begin with a new connection next time."""
@@ -326,15 +352,18 @@ class Watcher:
                 f"the engine has made its socket anew, and the mounted {path} is the old one: ending, so that a "
                 "restart mounts it again (mount its directory instead, and this is not needed)"
             )
-        self._become(State(self._state.networks, _reason(error, path), fatal))
+        self._become(State(self._state.networks, _reason(error, path), self._state.deaf, fatal))
 
 
 class _Listener(Thread):
-    """Sets `news` when it is subscribed to events, at each of them, and at the end."""
+    """Sets `news` when it is subscribed to events, at each of them, and at the end.
 
-    def __init__(self, client: Any, news: Event, timing: Timing) -> None:
+    `refused` is why the engine refuses to tell of them; until it has replied, what it said to the listener before.
+    """
+
+    def __init__(self, client: Any, news: Event, timing: Timing, refused: str) -> None:
         super().__init__(name="docker events", daemon=True)
-        self.refused = False
+        self.refused = refused
         self._client = client
         self._news = news
         self._timing = timing
@@ -349,7 +378,8 @@ class _Listener(Thread):
                 stream=True,
                 timeout=(self._timing.reply, self._timing.silence),
             ) as response:
-                self.refused = response.status_code != HTTPStatus.OK
+                well = response.status_code == HTTPStatus.OK
+                self.refused = "" if well else f"{response.status_code} {response.reason}"
                 self._news.set()
                 for _ in response.iter_content(_LONGEST_CHUNK):
                     self._news.set()
@@ -406,10 +436,12 @@ def _reason(error: BaseException, path: str) -> str:
                     f"no socket at {at}: is an engine running there? DOCKER_HOST names another "
                     "(Podman: unix:///run/podman/podman.sock); into a container it has to be mounted"
                 )
-            case ConnectionRefusedError() if Path(path).is_dir():
+            case ConnectionRefusedError() if path and Path(path).is_dir():
                 return f"{at} is a directory: most likely there was no socket yet when it was mounted"
             case ConnectionRefusedError():
                 return f"nobody listens on {at}: the engine is not running"
+            case ConnectionError():
+                return f"{at} closes the connection"
             case ssl.SSLError():
                 return f"no TLS with {at}: {_one_line(cause)} (DOCKER_TLS_VERIFY, DOCKER_CERT_PATH)"
             case TimeoutError():

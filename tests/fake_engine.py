@@ -59,6 +59,7 @@ class Engine:
         self._changed = Condition()
         self._subscribers: list[_Subscriber] = []
         self._server: _Server | None = None
+        self._closing = False
 
     def __enter__(self) -> Self:
         self.start()
@@ -75,6 +76,7 @@ class Engine:
     def start(self) -> None:
         """Make the socket, anew if there is an old one, and listen on it."""
         self.path.unlink(missing_ok=True)
+        self._closing = False
         self._server = _Server(self)
         self._thread = Thread(target=self._server.serve_forever, args=(0.01,))
         self._thread.start()
@@ -83,6 +85,8 @@ class Engine:
         """Stop listening and close all connections. One that is killed leaves the socket's file behind."""
         if self._server is None:
             return
+        with self._changed:
+            self._closing = True
         self._server.shutdown()
         self._thread.join()
         self._server.hang_up()
@@ -118,10 +122,12 @@ class Engine:
     def halt(self, network: str, container: str) -> None:
         """Stop a container."""
         self._tell("container", "die" if self.dialect == "docker" else "died", container)
-        self._drop(network, container)
         if self.dialect == "docker":
+            self._drop(network, container)
             self._tell("network", "disconnect", self.networks[network]["Id"], name=network, container=container)
         else:
+            # It stays listed for as long as there is the container.
+            self.hold(network, {container: ""})
             self._tell("container", "cleanup", container)
 
     def connect(self, network: str, container: str, address: str) -> None:
@@ -191,6 +197,8 @@ class Engine:
         with self._changed:
             subscriber = _Subscriber(filters, SimpleQueue())
             self._subscribers.append(subscriber)
+            if self._closing:
+                subscriber.stream.put(b"")
             self.subscriptions += 1
             self._changed.notify_all()
             return subscriber

@@ -99,3 +99,110 @@ def test_an_engine_that_is_away_changes_nothing(wire: Wire, engine: Engine) -> N
         event(program, "engine", 2)
         wait_until(lambda: answered(wire, FIRST, SECOND) == owned(FIRST, SECOND), "both")
     assert program.stop() == 0
+
+
+# Run in a mount namespace of its own, as a container has: the socket's file is mounted where the program looks for it.
+_MOUNTED = 'touch "$2" && mount --bind "$1" "$2" && shift 2 && exec "$@"'
+
+
+def mounted(wire: Wire, engine: Engine, tmp_path: Path) -> Program:
+    """Start ndpresponder with the engine's socket mounted, and wait until it knows what is there."""
+    at = tmp_path / "mounted.sock"
+    command = ("env", f"DOCKER_HOST=unix://{at}", *wire.command("-i", "eth0", "-N", NETWORK, "-n", STATIC))
+    program = Program(
+        wire.host, "unshare", "--mount", "sh", "-c", _MOUNTED, "mounted", str(engine.path), str(at), *command
+    )
+    event(program, "network")
+    return program
+
+
+def test_a_mounted_socket_that_was_made_anew_ends_it(wire: Wire, engine: Engine, tmp_path: Path) -> None:
+    engine.create(NETWORK)
+    engine.hold(NETWORK, {"first": FIRST})
+    with wire.host.entered(), engine, mounted(wire, engine, tmp_path) as program:
+        engine.stop()
+        program.wait_for(f"nobody listens on {tmp_path}/mounted.sock: the engine is not running")
+        # Two more attempts, and it does not end as long as nobody could start it again.
+        time.sleep(2.5)
+        assert answered(wire, FIRST) == owned(FIRST)
+
+        engine.start()
+        assert program.wait() == 1
+        assert events(program)[-1]["message"] == (
+            f"the engine has made its socket anew, and the mounted {tmp_path}/mounted.sock is the old one: ending, so "
+            "that a restart mounts it again (mount its directory instead, and this is not needed)"
+        )
+
+
+def test_a_mounted_socket_whose_engine_is_away_does_not_end_it(wire: Wire, engine: Engine, tmp_path: Path) -> None:
+    """As long as the file is the same, as systemd keeps it, the engine can come back there."""
+    engine.create(NETWORK)
+    engine.hold(NETWORK, {"first": FIRST})
+    with wire.host.entered(), engine, mounted(wire, engine, tmp_path) as program:
+        engine.stop(killed=True)
+        event(program, "engine")
+        # Another engine's, beside it.
+        (tmp_path / "other").mkdir()
+        with Engine(tmp_path / "other" / "docker.sock"):
+            time.sleep(2.5)
+        assert answered(wire, FIRST) == owned(FIRST)
+        assert program.stop() == 0
+
+
+def test_without_the_sdk(wire: Wire) -> None:
+    without = "import sys; sys.modules['docker'] = None; from ndpresponder import cli; cli.main()"
+    program = wire.start("-c", without, "-i", "eth0", "-N", NETWORK)
+    assert program.wait() == 1
+    assert events(program)[-1]["message"] == (
+        "-N needs the Docker SDK for Python (import of docker halted; None in sys.modules): "
+        "pip install 'ndpresponder[docker]', or apt install python3-docker"
+    )
+
+
+def test_without_permission(wire: Wire, engine: Engine) -> None:
+    with engine:
+        engine.path.chmod(0)
+        # Root as in a sidecar, with hardly a capability.
+        command = ("env", f"DOCKER_HOST={engine.host}", *wire.command("-i", "eth0", "-N", NETWORK))
+        with Program(wire.host, "setpriv", "--bounding-set", "-dac_override", *command) as program:
+            reason = event(program, "engine")["reason"]
+    assert reason == f"no permission on {engine.path}: run as root, or as a member of its group"
+
+
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [
+        ("pigeon://web", "Invalid bind address protocol: pigeon://web"),
+        ("tcp://127.0.0.1:1", "nobody listens on tcp://127.0.0.1:1: the engine is not running"),
+    ],
+)
+def test_another_engine(wire: Wire, host: str, reason: str) -> None:
+    program = wire.answering("-N", NETWORK, environment={"DOCKER_HOST": host})
+    assert event(program, "engine")["reason"] == reason
+    assert program.stop() == 0
+
+
+def test_what_the_uplink_itself_holds_is_left_to_it(wire: Wire, engine: Engine) -> None:
+    wire.host.ip(f"address add {FIRST}/128 dev eth0")
+    engine.create(NETWORK)
+    engine.hold(NETWORK, {"first": FIRST, "second": SECOND})
+    with engine:
+        program = following(wire, engine)
+        event(program, "network")
+        # Known a moment later. The kernel answers too, and does not say that it is a router.
+        wait_until(lambda: owned(FIRST)[0] not in answered(wire, FIRST), "silence")
+        assert answered(wire, SECOND) == owned(SECOND)
+
+
+def test_groups_are_joined_and_left(wire: Wire, engine: Engine) -> None:
+    engine.create(NETWORK)
+    with engine:
+        program = following(wire, engine)
+        event(program, "network")
+        group = "ff02::1:ff00:2"
+        engine.run(NETWORK, "first", FIRST)
+        event(program, "network", 2)
+        assert group in wire.host.ip("-6 maddress show dev eth0")
+        engine.halt(NETWORK, "first")
+        event(program, "network", 3)
+        assert group not in wire.host.ip("-6 maddress show dev eth0")

@@ -1,0 +1,101 @@
+"""addresses_of(): what an engine says of a network becomes the addresses to answer for."""
+
+from ipaddress import IPv6Address, IPv6Network
+from itertools import islice
+
+import pytest
+from engine import GATEWAY
+
+from ndpresponder.addresses import Rule
+from ndpresponder.docker import Held, Network, State, Timing, addresses_of, delays, rules
+
+NO_NETWORK = "the engine's answer is no network"
+
+
+def network(*held: object, gateway: object = GATEWAY) -> dict[str, object]:
+    """Return a network whose containers hold these."""
+    containers = {f"{number:064x}": {"Name": f"c{number}", "IPv6Address": each} for number, each in enumerate(held)}
+    return {"Name": "web", "IPAM": {"Config": [{"Gateway": gateway}]}, "Containers": containers}
+
+
+def held(*addresses: str, unique_local: int = 0, malformed: int = 0) -> Held:
+    return Held(frozenset(map(IPv6Address, addresses)), unique_local, malformed)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("2001:db8::2/64", held("2001:db8::2"), id="docker"),
+        pytest.param("2001:db8::2", held("2001:db8::2"), id="without-length"),
+        pytest.param("2001:DB8:0::2/128", held("2001:db8::2"), id="another-spelling"),
+        pytest.param("", held(), id="ipv4-only"),
+        pytest.param(None, held(), id="null"),
+        pytest.param("fe80::2/64", held(), id="link-local"),
+        pytest.param("febf::2/10", held(), id="end-of-link-local"),
+        pytest.param("fec0::2/64", held("fec0::2"), id="after-link-local"),
+        pytest.param("fc00::2/64", held(unique_local=1), id="unique-local"),
+        pytest.param("fdff::2/64", held(unique_local=1), id="end-of-unique-local"),
+        pytest.param("fe00::2/64", held("fe00::2"), id="after-unique-local"),
+        pytest.param(f"{GATEWAY}/64", held(), id="gateway"),
+        pytest.param("172.18.0.2/16", held(malformed=1), id="ipv4"),
+        pytest.param("::ffff:172.18.0.2/112", held(malformed=1), id="ipv4-mapped"),
+        pytest.param("ff02::1/64", held(malformed=1), id="multicast"),
+        pytest.param("::/0", held(malformed=1), id="unspecified"),
+        pytest.param("::1/128", held(malformed=1), id="loopback"),
+        pytest.param("2001:db8::2%eth0/64", held(malformed=1), id="zone"),
+        pytest.param("2001:db8::2/129", held(malformed=1), id="too-long"),
+        pytest.param("2001:db8::2/", held(malformed=1), id="no-length"),
+        pytest.param("web", held(malformed=1), id="name"),
+        pytest.param(5, held(malformed=1), id="number"),
+        pytest.param(["2001:db8::2/64"], held(malformed=1), id="list"),
+    ],
+)
+def test_what_a_container_holds(text: object, expected: Held) -> None:
+    assert addresses_of(network(text), unique_local=False) == expected
+
+
+def test_one_that_cannot_be_read_does_not_hide_others() -> None:
+    described = network("2001:db8::2/64", "nonsense", "", "2001:db8::3/64", "2001:db8::3/64")
+    described["Containers"] |= {"odd": "text", "odder": None}  # type: ignore[operator] # it is a dict
+    assert addresses_of(described, unique_local=False) == held("2001:db8::2", "2001:db8::3", malformed=3)
+
+
+def test_unique_local_addresses_on_request() -> None:
+    assert addresses_of(network("fd00::2/64", "2001:db8::2/64"), unique_local=True) == held("fd00::2", "2001:db8::2")
+
+
+@pytest.mark.parametrize("gateway", ["2001:db8::9", "2001:db8::9/64", "172.18.0.1", "", None, 5])
+def test_gateways(gateway: object) -> None:
+    """Each address range has one, of either family, written with its length by some engines."""
+    is_known = str(gateway).startswith("2001")
+    expected = held("2001:db8::2") if is_known else held("2001:db8::2", "2001:db8::9")
+    assert addresses_of(network("2001:db8::2/64", "2001:db8::9/64", gateway=gateway), unique_local=False) == expected
+
+
+@pytest.mark.parametrize("ipam", [None, {}, [], "x", {"Config": None}, {"Config": {}}, {"Config": ["x", None]}])
+def test_without_a_gateway(ipam: object) -> None:
+    described = network("2001:db8::2/64") | {"IPAM": ipam}
+    assert addresses_of(described, unique_local=False) == held("2001:db8::2")
+
+
+@pytest.mark.parametrize("described", [{}, {"Containers": None}, {"Containers": {}}])
+def test_no_containers(described: object) -> None:
+    assert addresses_of(described, unique_local=False) == held()
+
+
+@pytest.mark.parametrize("described", [None, [], "web", 5, {"Containers": ["x"]}, {"Containers": "x"}])
+def test_what_is_no_network(described: object) -> None:
+    with pytest.raises(ValueError, match=f"^{NO_NETWORK}$"):
+        addresses_of(described, unique_local=False)
+
+
+def test_what_is_held_lives_here() -> None:
+    state = State({"web": Network(held("2001:db8::2")), "mail": Network(held("2001:db8::3")), "gone": Network(None)})
+    assert set(rules(state)) == {
+        Rule(IPv6Network("2001:db8::2"), "docker:web", lives_here=True),
+        Rule(IPv6Network("2001:db8::3"), "docker:mail", lives_here=True),
+    }
+
+
+def test_it_waits_longer_after_each_failure() -> None:
+    assert list(islice(delays(Timing()), 7)) == [1, 2, 4, 8, 16, 30, 30]
