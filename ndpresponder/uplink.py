@@ -131,7 +131,13 @@ class Uplink:
     def _announce(self, compiled: Filter) -> None:
         prefixes, multicast = self._config.prefixes, self._config.multicast
         networks = self._addresses_by_network()
-        what = [*prefixes, *(f"Docker network {name} ({count} addresses)" for name, count in networks.items())]
+        what = [
+            *prefixes,
+            *(
+                f"Docker network {name} ({count} address{'' if count == 1 else 'es'})"
+                for name, count in networks.items()
+            ),
+        ]
         size, groups = len(compiled.instructions), len(self._memberships)
         mac = self._responder.policy.link_address.hex(":")
         wide = groups_of(self._book.addresses, self._config.few_groups).wide if multicast.joins else ()

@@ -1,5 +1,6 @@
 """-N through the real program: what an engine's containers hold is answered for, as they come and go."""
 
+import socket
 import time
 from pathlib import Path
 
@@ -122,8 +123,7 @@ def test_a_mounted_socket_that_was_made_anew_ends_it(wire: Wire, engine: Engine,
     with wire.host.entered(), engine, mounted(wire, engine, tmp_path) as program:
         engine.stop()
         program.wait_for(f"nobody listens on {tmp_path}/mounted.sock: the engine is not running")
-        # Two more attempts, and it does not end as long as nobody could start it again.
-        time.sleep(2.5)
+        # It is not up to whether the file is there: as long as there is no engine, nobody could start it again.
         assert answered(wire, FIRST) == owned(FIRST)
 
         engine.start()
@@ -134,17 +134,22 @@ def test_a_mounted_socket_that_was_made_anew_ends_it(wire: Wire, engine: Engine,
         )
 
 
-def test_a_mounted_socket_whose_engine_is_away_does_not_end_it(wire: Wire, engine: Engine, tmp_path: Path) -> None:
-    """As long as the file is the same, as systemd keeps it, the engine can come back there."""
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_mounted_socket_whose_engine_is_away_does_not_end_it(
+    wire: Wire, engine: Engine, tmp_path: Path, *, killed: bool
+) -> None:
+    """Nor does another engine that listens elsewhere on a socket with the same name."""
     engine.create(NETWORK)
     engine.hold(NETWORK, {"first": FIRST})
-    with wire.host.entered(), engine, mounted(wire, engine, tmp_path) as program:
-        engine.stop(killed=True)
-        event(program, "engine")
-        # Another engine's, beside it.
-        (tmp_path / "other").mkdir()
-        with Engine(tmp_path / "other" / "docker.sock"):
-            time.sleep(2.5)
+    (tmp_path / "other").mkdir()
+    with (
+        wire.host.entered(),
+        engine,
+        Engine(tmp_path / "other" / "docker.sock"),
+        mounted(wire, engine, tmp_path) as program,
+    ):
+        engine.stop(killed=killed)
+        program.wait_for(f"nobody listens on {tmp_path}/mounted.sock: the engine is not running")
         assert answered(wire, FIRST) == owned(FIRST)
         assert program.stop() == 0
 
@@ -206,3 +211,57 @@ def test_groups_are_joined_and_left(wire: Wire, engine: Engine) -> None:
         engine.halt(NETWORK, "first")
         event(program, "network", 3)
         assert group not in wire.host.ip("-6 maddress show dev eth0")
+
+
+def test_unique_local_addresses(wire: Wire, engine: Engine) -> None:
+    engine.create(NETWORK)
+    engine.hold(NETWORK, {"first": "fd00::2"})
+    with engine:
+        without, with_them = (
+            following(wire, engine, "-N", NETWORK, "-n", STATIC, *more) for more in ((), ("--docker-unique-local",))
+        )
+        event(without, "network", 2)
+        event(with_them, "network")
+        assert answered(wire, "fd00::2") == owned("fd00::2")
+    assert messages(without, "network") == [
+        f"network {NETWORK}: 0 addresses",
+        (
+            f"network {NETWORK}: unique-local addresses are not answered for, 1 at present "
+            "(--docker-unique-local answers for them too)"
+        ),
+    ]
+    assert messages(with_them, "network") == [f"network {NETWORK}: 1 address, +fd00::2"]
+
+
+def test_an_engine_that_never_replies_delays_nothing(wire: Wire, engine: Engine) -> None:
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(engine.path))
+        silent.listen()
+        silent.settimeout(5)
+        program = following(wire, engine)
+        connection, _ = silent.accept()
+        with connection:
+            assert wire.ask(STATIC) == [advertise(STATIC)]
+            begun = time.monotonic()
+            assert program.stop() == 0
+            assert time.monotonic() - begun < 2
+
+
+def test_ready_counts_what_containers_hold(wire: Wire, engine: Engine) -> None:
+    engine.create(NETWORK)
+    engine.hold(NETWORK, {"first": FIRST})
+    with engine:
+        program = following(wire, engine, "-N", NETWORK, "-x", SECOND)
+        event(program, "network")
+        wire.host.ip("link set eth0 down")
+        wire.host.ip("link set eth0 up")
+        ready = event(program, "ready", 2)
+        assert f" for Docker network {NETWORK} (1 address), " in ready["message"]
+        engine.run(NETWORK, "second", SECOND)
+        engine.run(NETWORK, "third", "2001:db8::4")
+        wait_until(lambda: wire.is_answered("2001:db8::4"), "the third")
+        wire.forget()
+        # What is excluded is not answered for, whoever holds it.
+        assert wire.ask(FIRST, SECOND, "2001:db8::4")[-1] == owned("2001:db8::4")[0]
+        wire.forget()
+        assert wire.ask(SECOND, FIRST) == owned(FIRST)

@@ -1,13 +1,15 @@
 """addresses_of(): what an engine says of a network becomes the addresses to answer for."""
 
+import logging
 from ipaddress import IPv6Address, IPv6Network
 from itertools import islice
 
 import pytest
 from engine import GATEWAY
 
+from ndpresponder import log
 from ndpresponder.addresses import Rule
-from ndpresponder.docker import Held, Network, State, Timing, addresses_of, delays, rules
+from ndpresponder.docker import Held, Network, State, Timing, addresses_of, delays, report, rules
 
 NO_NETWORK = "the engine's answer is no network"
 
@@ -99,3 +101,83 @@ def test_what_is_held_lives_here() -> None:
 
 def test_it_waits_longer_after_each_failure() -> None:
     assert list(islice(delays(Timing()), 7)) == [1, 2, 4, 8, 16, 30, 30]
+
+
+WEB = State({"web": Network(held("2001:db8::2"))})
+ABSENT = State({"web": Network(None)})
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "lines"),
+    [
+        pytest.param(State(), WEB, ["network web: 1 address, +2001:db8::2"], id="first"),
+        pytest.param(State(), State({"web": Network(held())}), ["network web: 0 addresses"], id="empty"),
+        pytest.param(WEB, WEB, [], id="same"),
+        pytest.param(
+            WEB,
+            State({"web": Network(held("2001:db8::4", "2001:db8::3"))}),
+            ["network web: 2 addresses, +2001:db8::3, +2001:db8::4, -2001:db8::2"],
+            id="changed",
+        ),
+        pytest.param(
+            State(),
+            State({"web": Network(held(*(f"2001:db8::{number:x}" for number in range(1, 11))))}),
+            [
+                "network web: 10 addresses, "
+                + ", ".join(f"+2001:db8::{number:x}" for number in range(1, 9))
+                + " and 2 more"
+            ],
+            id="many",
+        ),
+        pytest.param(State(), ABSENT, ["network web: there is none of this name; waiting for it"], id="absent"),
+        pytest.param(WEB, ABSENT, ["network web: removed; waiting for it, -2001:db8::2"], id="removed"),
+        pytest.param(ABSENT, WEB, ["network web: 1 address, +2001:db8::2"], id="made"),
+        pytest.param(
+            WEB,
+            State({"web": Network(held("2001:db8::2"), "broken")}),
+            ["warn: network web: broken"],
+            id="obstacle",
+        ),
+        pytest.param(State(), State({"web": Network(None, "broken")}), ["warn: network web: broken"], id="unknown"),
+        pytest.param(State({"web": Network(None, "broken")}), State({"web": Network(None, "broken")}), [], id="still"),
+        pytest.param(
+            State({"web": Network(held("2001:db8::2"), "broken")}), WEB, ["network web: 1 address"], id="mended"
+        ),
+        pytest.param(
+            WEB,
+            State(WEB.networks, "gone"),
+            ["warn: Docker networks cannot be looked at: gone; answering for what was known last"],
+            id="away",
+        ),
+        pytest.param(State(), State({}, "gone"), ["warn: Docker networks cannot be looked at: gone"], id="not-there"),
+        pytest.param(State(WEB.networks, "gone"), State(WEB.networks, "gone"), [], id="still-away"),
+        pytest.param(State(WEB.networks, "gone"), WEB, ["the engine can be asked again"], id="back"),
+        pytest.param(
+            WEB,
+            State(WEB.networks, deaf="403 Forbidden"),
+            [
+                (
+                    "warn: the engine does not tell of events (403 Forbidden): "
+                    "it takes up to 30 seconds until a change is seen"
+                )
+            ],
+            id="deaf",
+        ),
+        pytest.param(
+            WEB,
+            State({"web": Network(held("2001:db8::2", unique_local=2, malformed=1))}),
+            [
+                (
+                    "network web: unique-local addresses are not answered for, 2 at present "
+                    "(--docker-unique-local answers for them too)"
+                ),
+                "warn: network web: what 1 containers hold is no unicast IPv6 address; not answered for",
+            ],
+            id="left-out",
+        ),
+    ],
+)
+def test_a_line_per_change(before: State, now: State, lines: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    log.setup(logging.INFO, log.Format.HUMAN)
+    report(before, now)
+    assert [line.partition(" ")[2] for line in capsys.readouterr().err.splitlines()] == lines
