@@ -154,6 +154,27 @@ def test_a_mounted_socket_whose_engine_is_away_does_not_end_it(
         assert program.stop() == 0
 
 
+def test_a_mounted_directory_shows_a_socket_that_was_made_anew(wire: Wire, engine: Engine, tmp_path: Path) -> None:
+    engine.create(NETWORK)
+    engine.hold(NETWORK, {"first": FIRST})
+    at = tmp_path / "mounted"
+    at.mkdir()
+    engine.path = tmp_path / "run" / "docker.sock"
+    engine.path.parent.mkdir()
+    mount = 'mount --bind "$1" "$2" && mount -o remount,ro,bind "$2" && shift 2 && exec "$@"'
+    inside = ("unshare", "--mount", "sh", "-c", mount, "mounted", str(engine.path.parent), str(at))
+    command = ("env", f"DOCKER_HOST=unix://{at}/docker.sock", *wire.command("-i", "eth0", "-N", NETWORK))
+    with wire.host.entered(), engine, Program(wire.host, *inside, *command) as program:
+        event(program, "network")
+        engine.stop()
+        event(program, "engine")
+        engine.hold(NETWORK, {"second": SECOND})
+        engine.start()
+        event(program, "network", 2)
+        assert wire.ask(FIRST, SECOND) == owned(FIRST, SECOND)
+        assert program.stop() == 0
+
+
 def test_without_the_sdk(wire: Wire) -> None:
     without = "import sys; sys.modules['docker'] = None; from ndpresponder import cli; cli.main()"
     program = wire.start("-c", without, "-i", "eth0", "-N", NETWORK)
