@@ -5,7 +5,7 @@ from ipaddress import IPv6Network
 import pytest
 
 from ndpresponder.addresses import Refusal, Rule
-from ndpresponder.config import Config, ConfigError, parse_addresses
+from ndpresponder.config import Config, ConfigError, parse_addresses, parse_networks
 from ndpresponder.policy import Override
 from ndpresponder.verdict import Verdict
 
@@ -167,3 +167,28 @@ def test_the_prefixes_of_a_config_are_those_answered_for_in_their_order() -> Non
     config = Config("eth0", entries, router=True, override=Override.AUTO, wait=True, remarks=remarks)
 
     assert config.prefixes == [IPv6Network("fd00::5/128"), IPv6Network("2001:db8::/112")]
+
+
+def test_with_more_to_answer_for_no_prefix_is_needed() -> None:
+    """What a container will hold can be excluded beforehand."""
+    assert parse_addresses([], ["2001:db8::5"], more=True) == ((excluded("2001:db8::5/128"),), ())
+    assert parse_addresses([], [], more=True) == ((), ())
+
+
+def test_with_more_to_answer_for_nothing_is_left_of_the_prefixes() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_addresses(["2001:db8::/112"], ["2001:db8::/112"], more=True)
+
+    assert str(caught.value) == ALL_EXCLUDED
+
+
+def test_each_network_once_in_their_order() -> None:
+    assert parse_networks(["web", "my net", "web", "a.b_c-d"]) == ("web", "my net", "a.b_c-d")
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "..//", "web\n"])
+def test_what_is_no_network_name(name: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_networks(["web", name])
+
+    assert str(caught.value) == f"-N {name}: not the name of a Docker network; docker network ls lists them"
