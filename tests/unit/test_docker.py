@@ -5,7 +5,7 @@ from ipaddress import IPv6Address, IPv6Network
 from itertools import islice
 
 import pytest
-from engine import GATEWAY
+from fake_engine import GATEWAY
 
 from ndpresponder import log
 from ndpresponder.addresses import Rule

@@ -14,7 +14,7 @@ from threading import enumerate as all_threads
 from typing import Literal, Protocol
 
 import pytest
-from engine import Engine, Reply
+from fake_engine import Engine, Reply
 from lab import wait_until
 
 from ndpresponder.docker import Held, Network, State, Timing, Watcher
