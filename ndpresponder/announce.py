@@ -43,10 +43,14 @@ _TIMES = 3
 """How often an address is announced: MAX_NEIGHBOR_ADVERTISEMENT of RFC 4861 section 10."""
 _APART = 1.0
 """Seconds between two announcements of an address: RETRANS_TIMER of the same section, by 7.2.6 the least."""
-_PACE = 0.01
-"""Seconds between two looks, each of which announces one address that is new. A Linux router has room for 1,024
-neighbors, and keeps those that are younger than five seconds (neigh_forced_gc in net/core/neighbour.c): at this pace
-5,000 containers at start are at most 500 of them, and it has room for others."""
+_PACE = 0.02
+"""Seconds between two looks, each of which announces one address that is new, as long as that may be."""
+_BURST = 250
+"""How many new addresses are announced at this pace; after that it is as many as _STEADY says."""
+_STEADY = 10.0
+"""New addresses a second. A Linux router has room for 1,024 neighbors. One that it is told of it answers, probes after
+five seconds, and takes for reachable for half a minute; until then it does not drop it, however full the table is
+(neigh_forced_gc in net/core/neighbour.c). So at most 250 + 10 * 40 of them are there for that reason."""
 _RETRY = 0.1
 """Seconds until the next look where the kernel did not take all that was due."""
 _REPEATED_AT_ONCE = _TIMES - 1
@@ -95,6 +99,8 @@ class Announcements:
         self._new: OrderedDict[int, None] = OrderedDict()
         # When to announce once more, and for which time: since all wait equally long, the next one is first.
         self._repeated: OrderedDict[int, tuple[float, int]] = OrderedDict()
+        # How many new ones may be announced, at the time when the last one was.
+        self._credit, self._spent = float(_BURST), 0.0
         self._claimed: dict[int, bytes] = {}
         self._untold: dict[int, None] = {}
         self._last_told: float | None = None
@@ -125,7 +131,7 @@ class Announcements:
         The newest address comes first: the thousands that are there at start, most of which nobody has asked for, do
         not keep it waiting.
         """
-        turns = [Turn(address, 0) for address in islice(reversed(self._new), 1)]
+        turns = [Turn(address, 0) for address in islice(reversed(self._new), self._credit_at(now) >= 1)]
         for address, (when, number) in islice(self._repeated.items(), _REPEATED_AT_ONCE):
             if when <= now:
                 turns.append(Turn(address, number))
@@ -136,6 +142,8 @@ class Announcements:
         address, number = turn
         self._new.pop(address, None)
         self._repeated.pop(address, None)
+        if number == 0:
+            self._credit, self._spent = self._credit_at(now) - 1, now
         if number + 1 < _TIMES:
             self._repeated[address] = now + _APART, number + 1
 
@@ -160,11 +168,14 @@ class Announcements:
 
     def pause(self, now: float) -> float | None:
         """Return how many seconds there is nothing to do, if nothing changes; None: for ever."""
-        waits = [0.0] * bool(self._new)
+        waits = [(1 - self._credit_at(now)) / _STEADY] if self._new else []
         waits += [when - now for when, _ in islice(self._repeated.values(), 1)]
         if self._untold and self._last_told is not None:
             waits.append(self._last_told + _TOLD - now)
         return max(0.0, min(waits)) if waits else None
+
+    def _credit_at(self, now: float) -> float:
+        return min(_BURST, self._credit + (now - self._spent) * _STEADY)
 
 
 def living(addresses: AddressSet) -> Iterator[int]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 from ipaddress import IPv6Network
@@ -20,14 +21,27 @@ _SOURCE = "docker"
 _PATIENCE = 10.0
 
 
+def _rules(addresses: Iterable[str]) -> list[Rule]:
+    return [Rule(IPv6Network(address), _SOURCE, lives_here=True) for address in addresses]
+
+
 class Living(logging.Handler):
-    """Answers on eth0 of a host from entry to exit. publish() says what lives there, and `lines` is what was logged."""
+    """Answers on eth0 of a host from entry to exit, and has looked at it on entry.
+
+    `addresses` live there from the beginning, publish() says what does so later; `lines` is what was logged.
+    """
 
     def __init__(
-        self, host: Namespace, *, router: bool = True, override: Override = Override.AUTO, announce: bool = True
+        self,
+        host: Namespace,
+        *addresses: str,
+        router: bool = True,
+        override: Override = Override.AUTO,
+        announce: bool = True,
     ) -> None:
         super().__init__()
         self._host = host
+        self._addresses = addresses
         self._config = Config("eth0", (), router, override, wait=True, remarks=(), announce=announce)
         self._started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[None], _Daemon]] = Future()
         self._thread = Thread(target=self._run)
@@ -52,7 +66,8 @@ class Living(logging.Handler):
         logger.addHandler(self)
         self._thread.start()
         self._loop, self._serving, self._daemon = self._started.result(_PATIENCE)
-        self.wait_for("ready")
+        # The uplink's own addresses and gateways are known.
+        wait_until(lambda: bool(self._daemon._uplink and self._daemon._uplink._looked.is_set()), "a look", _PATIENCE)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -62,11 +77,10 @@ class Living(logging.Handler):
 
     def publish(self, *addresses: str) -> None:
         """Let these addresses, and no others, live behind the host from now on."""
-        rules = [Rule(IPv6Network(address), _SOURCE, lives_here=True) for address in addresses]
 
         async def turn_the_page() -> None:
             daemon = self._daemon
-            if daemon._book.publish(_SOURCE, rules) and daemon._uplink:
+            if daemon._book.publish(_SOURCE, _rules(addresses)) and daemon._uplink:
                 daemon._uplink.update()
 
         asyncio.run_coroutine_threadsafe(turn_the_page(), self._loop).result(_PATIENCE)
@@ -78,6 +92,7 @@ class Living(logging.Handler):
 
     async def _serve(self) -> None:
         daemon = _Daemon(self._config)
+        daemon._book.publish(_SOURCE, _rules(self._addresses))
         serving = asyncio.ensure_future(daemon.serve())
         self._started.set_result((asyncio.get_running_loop(), serving, daemon))
         await serving

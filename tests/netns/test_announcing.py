@@ -104,20 +104,17 @@ def hear(ear: Ear, count: int) -> list[bytes]:
 
 def test_an_address_is_asked_for_and_announced(host: Wire, ear: Ear) -> None:
     with Living(host.host) as living:
-        living.publish(CONTAINER)
-        assert hear(ear, 3) == first(CONTAINER)
         begun = monotonic()
-        assert hear(ear, 2) == [told(CONTAINER)] * 2
-        assert 1.9 < monotonic() - begun < 3
+        living.publish(CONTAINER)
+        assert hear(ear, 5) == [*first(CONTAINER), told(CONTAINER), told(CONTAINER)]
+        assert monotonic() - begun >= 2
         # That was all of it.
         living.publish(CONTAINER, SECOND)
         assert hear(ear, 3) == first(SECOND)
 
 
 def test_what_is_there_at_start_is_announced(host: Wire, ear: Ear) -> None:
-    with Living(host.host) as living:
-        # Before the uplink's addresses and gateways are known.
-        living.publish(CONTAINER)
+    with Living(host.host, CONTAINER):
         assert hear(ear, 3) == first(CONTAINER)
 
 
@@ -173,23 +170,25 @@ def test_there_is_a_pace_and_the_newest_comes_first(host: Wire, ear: Ear) -> Non
         before = 0
         while (frame := ear.hear()) != asked(newest, HOST):
             before += frame[54] == 136
-        assert before < 150
-        while frame != asked(many[100], HOST):
+        assert before < 75
+        while frame != asked(many[200], HOST):
             frame = ear.hear()
-        # There were 155 before it.
-        assert monotonic() - begun >= 1.55
+        # There were 55 before it.
+        assert monotonic() - begun >= 1.1
 
 
 def test_what_a_full_queue_does_not_take_is_sent_later(host: Wire, ear: Ear) -> None:
     some = [f"2001:db8::d0{number:02x}" for number in range(10)]
     # Room for one frame, and eleven a second.
     narrow = "tc qdisc add dev eth0 root tbf rate 8kbit burst 100 limit 100"
+    wide = "1gbit burst 100000 limit 1000000"
     if host.host.run(*narrow.split(), check=False).returncode:
         pytest.skip("the kernel has no token bucket filter (sch_tbf)")
     with Living(host.host) as living:
         living.publish(*some)
         heard = [ear.hear()]
-        host.host.run("tc", "qdisc", "del", "dev", "eth0", "root")
+        # Not deleted, for what waits in it would be too.
+        host.host.run(*narrow.replace("add", "change").replace("8kbit burst 100 limit 100", wide).split())
         while min(heard.count(told(address)) for address in some) < 3:
             heard.append(ear.hear())
 
