@@ -1,8 +1,11 @@
 """Whether an address that comes to live behind the host is reached at once, whatever the router has known before."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from fake_engine import Engine
 from lab import (
     CONTAINER,
     INTERNET,
@@ -12,10 +15,12 @@ from lab import (
     VPS_MAC,
     Lab,
     Ping,
+    Program,
     wait_until,
 )
 from living import Living
 from namespaces import Namespace
+from wire import event, events
 
 NEIGHBORS_MAC = "52:54:00:00:00:03"
 NOBODYS_MAC = "52:54:00:00:00:99"
@@ -125,3 +130,73 @@ def test_a_host_that_takes_the_address_later_is_named_too(lab: Lab, neighbor: Na
         neighbor.ip(f"address add {CONTAINER}/128 dev eth0")
         living.wait_for("conflict")
         assert living.said("conflict") == [WARNING]
+
+
+# The whole program, with an engine
+
+
+NETWORK = "ipv6exposed"
+
+
+def following(lab: Lab, engine: Engine, *arguments: str) -> Program:
+    """Start ndpresponder on the vps, for the containers of a network."""
+    words = sys.executable, "-m", "ndpresponder", "-i", "eth0", "--log-format", "json", "-N", NETWORK, *arguments
+    program = lab.start(lab.vps, "env", f"DOCKER_HOST={engine.host}", *words)
+    event(program, "network")
+    return program
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    """An engine with a network and no container."""
+    with Engine(tmp_path / "docker.sock") as engine:
+        engine.create(NETWORK)
+        yield engine
+
+
+def test_a_container_that_is_there_at_start_is_announced(lab: Lab, engine: Engine) -> None:
+    remember(lab, "reachable")
+    engine.run(NETWORK, "first", CONTAINER)
+    following(lab, engine)
+    wait_until(points_here(lab), "the router's entry")
+    assert lab.ping_in(count=5) == Ping(sent=5, received=5)
+
+
+def test_a_container_that_starts_is_announced(lab: Lab, engine: Engine) -> None:
+    engine.run(NETWORK, "other", OTHER)
+    program = following(lab, engine)
+    for number in range(3):
+        remember(lab, "reachable")
+        engine.run(NETWORK, f"first{number}", CONTAINER)
+        wait_until(points_here(lab), "the router's entry")
+        assert lab.ping_in() == Ping(sent=1, received=1)
+        engine.halt(NETWORK, f"first{number}")
+        event(program, "network", 2 * number + 3)
+
+
+def test_no_announce(lab: Lab, engine: Engine) -> None:
+    capture = lab.capture(lab.router, "lan", f"{SOLICITATIONS_AND_ADVERTISEMENTS} and ether src {VPS_MAC}")
+    engine.run(NETWORK, "first", CONTAINER)
+    following(lab, engine, "--no-announce")
+    assert lab.ping_in() == Ping(sent=1, received=1)
+    # The answer that let it in, and nothing before it.
+    assert CONTAINER in capture.wait_for("IP6")
+    assert capture.lines("> ff02::1") == []
+
+
+def test_a_conflict_is_in_the_log_once(lab: Lab, neighbor: Namespace, engine: Engine) -> None:
+    neighbor.ip(f"address add {CONTAINER}/128 dev eth0")
+    program = following(lab, engine)
+    engine.run(NETWORK, "first", CONTAINER)
+    assert event(program, "conflict") == {
+        **event(program, "conflict"),
+        "level": "warn",
+        "message": WARNING,
+        "address": CONTAINER,
+        "others": 0,
+        "mac": NEIGHBORS_MAC,
+    }
+    engine.run(NETWORK, "other", OTHER)
+    event(program, "network", 3)
+    assert program.stop() == 0
+    assert len(events(program, "conflict")) == 1

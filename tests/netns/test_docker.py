@@ -109,7 +109,11 @@ _MOUNTED = 'touch "$2" && mount --bind "$1" "$2" && shift 2 && exec "$@"'
 def mounted(wire: Wire, engine: Engine, tmp_path: Path) -> Program:
     """Start ndpresponder with the engine's socket mounted, and wait until it knows what is there."""
     at = tmp_path / "mounted.sock"
-    command = ("env", f"DOCKER_HOST=unix://{at}", *wire.command("-i", "eth0", "-N", NETWORK, "-n", STATIC))
+    command = (
+        "env",
+        f"DOCKER_HOST=unix://{at}",
+        *wire.command("-i", "eth0", "-N", NETWORK, "-n", STATIC, "--no-announce"),
+    )
     program = Program(
         wire.host, "unshare", "--mount", "sh", "-c", _MOUNTED, "mounted", str(engine.path), str(at), *command
     )
@@ -163,7 +167,11 @@ def test_a_mounted_directory_shows_a_socket_that_was_made_anew(wire: Wire, engin
     engine.path.parent.mkdir()
     mount = 'mount --bind "$1" "$2" && mount -o remount,ro,bind "$2" && shift 2 && exec "$@"'
     inside = ("unshare", "--mount", "sh", "-c", mount, "mounted", str(engine.path.parent), str(at))
-    command = ("env", f"DOCKER_HOST=unix://{at}/docker.sock", *wire.command("-i", "eth0", "-N", NETWORK))
+    command = (
+        "env",
+        f"DOCKER_HOST=unix://{at}/docker.sock",
+        *wire.command("-i", "eth0", "-N", NETWORK, "--no-announce"),
+    )
     with wire.host.entered(), engine, Program(wire.host, *inside, *command) as program:
         event(program, "network")
         engine.stop()
@@ -177,7 +185,7 @@ def test_a_mounted_directory_shows_a_socket_that_was_made_anew(wire: Wire, engin
 
 def test_without_the_sdk(wire: Wire) -> None:
     without = "import sys; sys.modules['docker'] = None; from ndpresponder import cli; cli.main()"
-    program = wire.start("-c", without, "-i", "eth0", "-N", NETWORK)
+    program = wire.start("-c", without, "-i", "eth0", "-N", NETWORK, "--no-announce")
     assert program.wait() == 1
     assert events(program)[-1]["message"] == (
         "-N needs the Docker SDK for Python (import of docker halted; None in sys.modules): "
@@ -189,7 +197,7 @@ def test_without_permission(wire: Wire, engine: Engine) -> None:
     with engine:
         engine.path.chmod(0)
         # Root as in a sidecar, with hardly a capability.
-        command = ("env", f"DOCKER_HOST={engine.host}", *wire.command("-i", "eth0", "-N", NETWORK))
+        command = ("env", f"DOCKER_HOST={engine.host}", *wire.command("-i", "eth0", "-N", NETWORK, "--no-announce"))
         with Program(wire.host, "setpriv", "--bounding-set", "-dac_override", *command) as program:
             reason = event(program, "engine")["reason"]
     assert reason == f"no permission on {engine.path}: run as root, or as a member of its group"
@@ -238,10 +246,11 @@ def test_unique_local_addresses(wire: Wire, engine: Engine) -> None:
     engine.create(NETWORK)
     engine.hold(NETWORK, {"first": "fd00::2"})
     with engine:
-        without, with_them = (
-            following(wire, engine, "-N", NETWORK, "-n", STATIC, *more) for more in ((), ("--docker-unique-local",))
-        )
+        without = following(wire, engine)
         event(without, "network", 2)
+        assert answered(wire, "fd00::2") == []
+        assert without.stop() == 0
+        with_them = following(wire, engine, "-N", NETWORK, "-n", STATIC, "--docker-unique-local")
         event(with_them, "network")
         assert answered(wire, "fd00::2") == owned("fd00::2")
     assert messages(without, "network") == [
