@@ -35,7 +35,7 @@ clean:
 
 tools:
 	@./tests/install-tools ip:iproute2 ebtables-nft:iptables nft:nftables tcpdump:tcpdump ping:iputils-ping \
-		ndisc6:ndisc6 ndppd:ndppd atk6-fuzz_ip6:thc-ipv6 sysctl:procps
+		ndisc6:ndisc6 ndppd:ndppd atk6-fuzz_ip6:thc-ipv6 sysctl:procps curl:curl
 
 bench-tools: tools
 	@./tests/install-tools gcc:gcc gcc:libc6-dev
