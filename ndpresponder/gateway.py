@@ -84,6 +84,8 @@ class Gateway:
     """Whether it says of itself that it is a router."""
     kept: bool = False
     """Whether the kernel needs help with it. That it did once is reason enough to go on."""
+    fixed: bool = False
+    """Whether the administrator has fixed its entry."""
     silent: bool = False
     """Whether it has not answered for long."""
     attempts: int = 0
@@ -100,7 +102,8 @@ class Gateway:
             self._in_need_since = None
         elif self._in_need_since is None:
             self._in_need_since = now
-        if entry is not None and entry.state & _FIXED:
+        self.fixed = entry is not None and bool(entry.state & _FIXED)
+        if self.fixed:
             self.kept = self.silent = False
             self.link_address = None
         elif self._in_need_since is not None and now - self._in_need_since >= _PATIENCE:
@@ -245,8 +248,17 @@ class Keeper:
     def _look(self, ifname: str, neighbors: Neighbors, address: IPv6Address, gateway: Gateway) -> None:
         """Do what is due for one gateway."""
         entry = neighbors.get(address)
-        was_silent = gateway.silent
+        was_fixed, was_silent = gateway.fixed, gateway.silent
         question = gateway.look(entry, asyncio.get_running_loop().time())
+        if gateway.fixed and not was_fixed and entry and entry.link_address:
+            at = entry.link_address.hex(":")
+            log.info(
+                "gateway",
+                f"the neighbor entry of gateway {address} is fixed by hand, at {at}: left alone, also when the "
+                f"gateway moves; `ip neighbor del {address} dev {ifname}` ends that",
+                gateway=address,
+                mac=at,
+            )
         if gateway.silent and not was_silent:
             log.warning("gateway", f"gateway {address} does not answer", gateway=address)
         if self._may_write and gateway.link_address and gateway.lacks(entry):

@@ -353,6 +353,10 @@ def test_what_the_administrator_made_permanent_is_not_touched(lab: Lab, *, globa
     settled(lab)
     lab.vps.ip(f"neighbor replace {ROUTER_LINK_LOCAL} lladdr {wrong} nud permanent dev eth0")
     permanent = entry(lab)
+    fixed = (
+        f"the neighbor entry of gateway {ROUTER_LINK_LOCAL} is fixed by hand, at {wrong}: left alone, also when the "
+        f"gateway moves; `ip neighbor del {ROUTER_LINK_LOCAL} dev eth0` ends that"
+    )
     # A question that was on its way.
     time.sleep(1)
     before = capture.lines(f"who has {ROUTER_LINK_LOCAL}")
@@ -360,6 +364,7 @@ def test_what_the_administrator_made_permanent_is_not_touched(lab: Lab, *, globa
 
     assert entry(lab) == permanent
     assert permanent["state"] == ["PERMANENT"]
+    assert said(daemon) == [fixed, FOUND, fixed]
     assert capture.lines(f"who has {ROUTER_LINK_LOCAL}") == before
     assert daemon.stop() == 0
     assert entry(lab) == permanent
