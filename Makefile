@@ -35,7 +35,8 @@ clean:
 
 tools:
 	@./tests/install-tools ip:iproute2 ebtables-nft:iptables nft:nftables tcpdump:tcpdump ping:iputils-ping \
-		ndisc6:ndisc6 ndppd:ndppd atk6-fuzz_ip6:thc-ipv6 sysctl:procps curl:curl
+		ndisc6:ndisc6 ndppd:ndppd atk6-fuzz_ip6:thc-ipv6 sysctl:procps curl:curl \
+		dockerd:docker.io busybox:busybox-static
 
 bench-tools: tools
 	@./tests/install-tools gcc:gcc gcc:libc6-dev

@@ -1,0 +1,66 @@
+"""What the tests with a Docker engine share: the lab, the engine on its vps, and ndpresponder beside it."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+from dockerd import EXPOSED, Engine, EngineError
+from lab import Lab, Program
+
+TOOLS = "busybox", "dockerd", "ebtables-nft", "ip", "nsenter", "ping", "setpriv", "sysctl", "unshare"
+
+Start = Callable[..., Program]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _requirements() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("a Docker engine needs root")
+    if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """The lab that all these tests share."""
+    with Lab() as lab:
+        yield lab
+
+
+@pytest.fixture(scope="session")
+def running_engine(lab: Lab) -> Iterator[Engine]:
+    """The engine that all these tests share, after it has run a container."""
+    with ExitStack() as undo:
+        try:
+            engine = undo.enter_context(Engine(lab.vps))
+            engine.create_network(EXPOSED)
+            engine.run("first", EXPOSED.name)
+        except EngineError as error:
+            pytest.skip(f"no Docker engine can be started here: {error}")
+        engine.clear()
+        yield engine
+
+
+@pytest.fixture
+def engine(running_engine: Engine) -> Iterator[Engine]:
+    """The engine, running, with one network, EXPOSED, and nothing else."""
+    running_engine.create_network(EXPOSED)
+    yield running_engine
+    if not running_engine.running:
+        running_engine.start_engine()
+    running_engine.clear()
+
+
+@pytest.fixture
+def start(lab: Lab, engine: Engine) -> Iterator[Start]:
+    """Start ndpresponder on the vps with these arguments, and wait until it answers."""
+    with ExitStack() as undo:
+
+        def started(*arguments: str) -> Program:
+            program = undo.enter_context(Program(lab.vps, *engine.ndpresponder(*arguments)))
+            program.wait_for('"event": "ready"')
+            return program
+
+        yield started
