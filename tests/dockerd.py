@@ -31,7 +31,8 @@ from namespaces import Namespace, end
 IMAGE = "box"
 CGROUPS = Path("/sys/fs/cgroup")
 
-_UNSHARE = "setpriv --pdeathsig KILL unshare --kill-child --mount --propagation slave --pid --fork --mount-proc"
+# setsid: Ctrl-C on the terminal is not for an engine's processes; they are ended in order.
+_UNSHARE = "setsid setpriv --pdeathsig KILL unshare --kill-child --mount --propagation slave --pid --fork --mount-proc"
 # The first process of the namespace: it holds it open. Ignoring SIGCHLD (which a shell's trap does not do) lets the
 # kernel reap what loses its parent: dockerd takes a containerd that is not reaped for one that runs. tmpfs, so that
 # nothing reaches the disk, and overlay2 works where /tmp itself is an overlay.
@@ -120,7 +121,8 @@ class Engine:
             [self._inside] = _children(holder.pid)
             # Its end is the end of all that is in the namespace.
             undo.callback(holder.wait, _PATIENCE)
-            undo.callback(self._end_all)
+            undo.callback(os.kill, self._inside, SIGKILL)
+            undo.callback(self._end_dockerd)
             self.start_engine()
             self._import_image()
             self._cleanup = undo.pop_all()
@@ -147,7 +149,7 @@ class Engine:
             raise RuntimeError("dockerd is running")
         places = f"--data-root={self._state}/data --exec-root={self._state}/exec --pidfile={self._state}/pid"
         enter = f"--target={self._inside} --mount --pid --"
-        words = f"nsenter {enter} dockerd {places} --host={self.url} {self._flags}".split()
+        words = f"setsid nsenter {enter} dockerd {places} --host={self.url} {self._flags}".split()
         dockerd = Program(self._host, *words)
 
         def answers() -> bool:
@@ -158,15 +160,15 @@ class Engine:
             except (OSError, HTTPException):
                 return False
 
+        self._dockerd = dockerd
         try:
             wait_until(answers, "dockerd answering", _PATIENCE)
-        except TimeoutError as error:
-            dockerd.__exit__()
-            raise EngineError(f"{error}: {_last_line(dockerd)}") from error
-        except BaseException:
-            dockerd.__exit__()
+        except BaseException as error:
+            said = _last_line(dockerd)
+            self.kill_engine()
+            if isinstance(error, TimeoutError):
+                raise EngineError(f"{error}: {said}") from error
             raise
-        self._dockerd = dockerd
 
     def stop_engine(self) -> None:
         """Ask dockerd to end, and wait until it has; with `live_restore` its containers go on."""
@@ -185,20 +187,21 @@ class Engine:
         if self._dockerd is None:
             raise RuntimeError("dockerd is not running")
         dockerd, self._dockerd = self._dockerd, None
+        containerd: list[Path] = []
         with dockerd:
-            # nsenter waits for it, and ends as it does.
-            [pid] = _children(dockerd.process.pid)
-            containerd = [Path(f"/proc/{child}") for child in _children(pid)]
-            os.kill(pid, number)
-            dockerd.wait(_PATIENCE)
+            if dockerd.process.poll() is None:
+                # nsenter waits for it, and ends as it does.
+                [pid] = _children(dockerd.process.pid)
+                containerd = [Path(f"/proc/{child}") for child in _children(pid)]
+                os.kill(pid, number)
+                dockerd.wait(_PATIENCE)
         # It dies with dockerd (PR_SET_PDEATHSIG), a little later. A dockerd that starts before takes it for its own.
         wait_until(lambda: not any(each.exists() for each in containerd), "containerd gone", _PATIENCE)
 
-    def _end_all(self) -> None:
+    def _end_dockerd(self) -> None:
         # By us: what nsenter leaves behind belongs to the machine's first process, which can take seconds to reap it.
         if self._dockerd is not None:
             self.kill_engine()
-        os.kill(self._inside, SIGKILL)
 
     def _import_image(self) -> None:
         archive = io.BytesIO()

@@ -9,7 +9,7 @@ import pytest
 from dockerd import EXPOSED, Engine, EngineError
 from lab import Lab, Program
 
-TOOLS = "busybox", "dockerd", "ebtables-nft", "ip", "nsenter", "ping", "setpriv", "sysctl", "unshare"
+TOOLS = "busybox", "dockerd", "ebtables-nft", "ip", "nsenter", "ping", "setpriv", "setsid", "sysctl", "unshare"
 
 Start = Callable[..., Program]
 
@@ -44,8 +44,9 @@ def running_engine(lab: Lab) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def engine(running_engine: Engine) -> Iterator[Engine]:
-    """The engine, running, with one network, EXPOSED, and nothing else."""
+def engine(lab: Lab, running_engine: Engine) -> Iterator[Engine]:
+    """The engine, running, with one network, EXPOSED, and nothing else; and a router that knows no neighbor."""
+    lab.forget()
     running_engine.create_network(EXPOSED)
     yield running_engine
     if not running_engine.running:
