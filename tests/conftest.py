@@ -40,3 +40,12 @@ def pytest_unconfigure() -> None:
     """Clear up after workers that had to be killed, as those are that do not heed an interruption soon."""
     if os.geteuid() == 0 and "PYTEST_XDIST_WORKER" not in os.environ:
         sweep()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests have measured, whether they passed or not."""
+    reports = [each for word in ("passed", "failed") for each in terminalreporter.stats.get(word, [])]
+    lines = [f"{each.nodeid}: {what}: {value}" for each in reports for what, value in each.user_properties]
+    if lines:
+        terminalreporter.section("measured")
+        terminalreporter.write("".join(f"{line}\n" for line in lines))
