@@ -61,6 +61,8 @@ class Held(NamedTuple):
     """Left out because they are unique-local (RFC 4193)."""
     malformed: int = 0
     """Left out because they are no unicast IPv6 addresses."""
+    on_link: str = ""
+    """The network's driver, if it plugs containers into the uplink's link, where they answer for themselves."""
 
 
 def addresses_of(network: object, *, unique_local: bool) -> Held:
@@ -71,6 +73,8 @@ def addresses_of(network: object, *, unique_local: bool) -> Held:
     """
     if not isinstance(network, dict) or not isinstance(containers := network.get("Containers") or {}, dict):
         raise ValueError("the engine's answer is no network")  # noqa: TRY004 - it is what came that is wrong, not who called
+    if driver := _on_link(network):
+        return Held(frozenset(), on_link=driver)
     addresses = set()
     left_out = malformed = 0
     for container in containers.values():
@@ -86,6 +90,18 @@ def addresses_of(network: object, *, unique_local: bool) -> Held:
         elif int(address) >> 118 != _LINK_LOCAL:
             addresses.add(address)
     return Held(frozenset(addresses - set(_gateways(network))), left_out, malformed)
+
+
+def _on_link(network: dict[Any, Any]) -> str:
+    """Return the driver if its containers are neighbors of the router and not behind this host.
+
+    Those of ipvlan's layer 3 are behind it, and answer nobody (ipvlan.rst of the kernel's documentation).
+    """
+    driver, options = network.get("Driver"), network.get("Options")
+    mode = options.get("ipvlan_mode") if isinstance(options, dict) else None
+    if driver == "macvlan" or (driver == "ipvlan" and mode not in ("l3", "l3s")):
+        return str(driver)
+    return ""
 
 
 def _address(text: object) -> IPv6Address | None:
@@ -204,6 +220,14 @@ def _report(name: str, before: Network | None, now: Network) -> None:
             "(--docker-unique-local answers for them too)",
             network=name,
             reason="unique-local",
+        )
+    if new.on_link and not old.on_link:
+        log.warning(
+            "network",
+            f"network {name}: not answered for: its driver is {new.on_link}, with which containers are on the "
+            "uplink's own link and answer for themselves",
+            network=name,
+            reason=new.on_link,
         )
     if new.malformed and not old.malformed:
         log.warning(

@@ -80,6 +80,26 @@ def test_without_a_gateway(ipam: object) -> None:
     assert addresses_of(described, unique_local=False) == held("2001:db8::2")
 
 
+@pytest.mark.parametrize(
+    ("driver", "options", "on_link"),
+    [
+        ("macvlan", {"parent": "eth0"}, "macvlan"),
+        ("ipvlan", {"parent": "eth0"}, "ipvlan"),
+        ("ipvlan", {"ipvlan_mode": "l2"}, "ipvlan"),
+        ("ipvlan", None, "ipvlan"),
+        ("ipvlan", {"ipvlan_mode": "l3"}, ""),
+        ("ipvlan", {"ipvlan_mode": "l3s"}, ""),
+        ("bridge", {}, ""),
+        ("bridge", {"ipvlan_mode": "l2"}, ""),
+        (None, [], ""),
+    ],
+)
+def test_containers_on_the_uplinks_link(driver: object, options: object, on_link: str) -> None:
+    described = network("2001:db8::2/64") | {"Driver": driver, "Options": options}
+    expected = Held(frozenset(), on_link=on_link) if on_link else held("2001:db8::2")
+    assert addresses_of(described, unique_local=False) == expected
+
+
 @pytest.mark.parametrize("described", [{}, {"Containers": None}, {"Containers": {}}])
 def test_no_containers(described: object) -> None:
     assert addresses_of(described, unique_local=False) == held()
@@ -174,6 +194,18 @@ ABSENT = State({"web": Network(None)})
                 "warn: network web: what 1 containers hold is no unicast IPv6 address; not answered for",
             ],
             id="left-out",
+        ),
+        pytest.param(
+            WEB,
+            State({"web": Network(Held(frozenset(), on_link="macvlan"))}),
+            [
+                "network web: 0 addresses, -2001:db8::2",
+                (
+                    "warn: network web: not answered for: its driver is macvlan, with which containers are on the "
+                    "uplink's own link and answer for themselves"
+                ),
+            ],
+            id="on-link",
         ),
     ],
 )
