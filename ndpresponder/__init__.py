@@ -10,13 +10,16 @@ A map of the rooms. Each imports only from the rows above its own; inside a row,
     filter      addresses to a program for the kernel
     link        one packet socket on one interface
     netlink     what the kernel knows about the uplink, asked in a process of its own
-    config      what the operator wrote, validated
     log         what the program says
+    config      what the operator wrote, validated
+    places      in which line of a TOML text a key stands
     docker      what containers hold, asked of the engine in threads of its own
 
     decide      solicitation, addresses and policy to an answer or a verdict
     multicast   which groups must be heard, and being a member of them
     gateway     keeps the gateway's neighbor entry where the kernel cannot
+    file        a configuration file to a configuration, or to one error
+    report      a configuration in words for people
     announce    tells the router what has come to live here
     responder   the path of a frame, and what is counted on it
     uplink      one interface while it is there: answering, and following what changes around it

@@ -1,13 +1,14 @@
 """The commands. Usage errors end with status 2, run time errors with 1, each in one line."""
 
 import sys
+from socket import if_nameindex
 from typing import Any, NoReturn
 
 import click
 
 from . import __version__, log
 from .addresses import AddressSet
-from .config import FEW_GROUPS, Config, ConfigError, Multicast, parse_addresses, parse_networks
+from .config import DEFAULT_FILE, FEW_GROUPS, Config, ConfigError, Multicast, parse_addresses, parse_networks
 from .filter import compile_filter, disassemble, numbers
 from .policy import Override
 
@@ -15,6 +16,8 @@ _PREFIX_HELP = "IPv6 prefix or address to answer for; repeat it, or separate sev
 _EXCLUDE_HELP = "Prefix or address inside of those that is not answered; the longest match decides."
 _subnets = click.option("-n", "--subnet", "subnets", multiple=True, metavar="PREFIX", help=_PREFIX_HELP)
 _exclusions = click.option("-x", "--exclude", "exclusions", multiple=True, metavar="PREFIX", help=_EXCLUDE_HELP)
+
+_config = click.option("-c", "--config", "path", default=DEFAULT_FILE, show_default=True, metavar="FILE")
 
 
 def _choices(values: type[Override | Multicast | log.Format]) -> "click.Choice[str]":
@@ -178,6 +181,17 @@ def _answer(  # noqa: PLR0913 - one for each option
     except daemon.DaemonError as error:
         log.fatal("failed", str(error))
         sys.exit(1)
+
+
+@_commands.command("check")
+@_config
+def _check(path: str) -> None:
+    """Read a configuration file, and print what would be answered on which interface."""
+    from .file import read_file  # noqa: PLC0415 - only what reads a file pays for it
+    from .report import report  # noqa: PLC0415 - the same
+
+    for line in report(read_file(path), {name for _, name in if_nameindex()}):
+        click.echo(line)
 
 
 @_commands.command("filter")

@@ -1,10 +1,13 @@
 """From what the operator wrote to one frozen, validated Config, or to one error that says where and why."""
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Network, IPv6Interface, IPv6Network
+from typing import NamedTuple
 
+from . import log
 from .addresses import AddressSet, Refusal, Rule
 from .policy import Override
 from .verdict import Verdict
@@ -20,6 +23,9 @@ _NEVER_ANSWERED = {
     IPv6Network("ff00::/8"): "multicast addresses (ff00::/8)",
 }
 
+
+DEFAULT_FILE = "/etc/ndpresponder/ndpresponder.toml"
+"""The configuration file, unless the operator names another."""
 
 FEW_GROUPS = 1024
 """For how many addresses in a prefix the solicited-node groups are joined, unless the operator says otherwise."""
@@ -65,10 +71,10 @@ class Config:
 
     ifname: str
     entries: tuple[Rule | Refusal, ...]
-    router: bool
-    override: Override
-    wait: bool
-    remarks: tuple[str, ...]
+    router: bool = True
+    override: Override = Override.AUTO
+    wait: bool = True
+    remarks: tuple[str, ...] = ()
     multicast: Multicast = Multicast.AUTO
     few_groups: int = FEW_GROUPS
     keep_gateway: bool = True
@@ -82,6 +88,27 @@ class Config:
         return [entry.prefix for entry in self.entries if isinstance(entry, Rule)]
 
 
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What one process does: on which interfaces, and how it logs (`log_level` is one of log.LEVELS)."""
+
+    interfaces: tuple[Config, ...]
+    log_level: str = "INFO"
+    log_format: log.Format = log.Format.AUTO
+
+
+class Written(NamedTuple):
+    """A value as the operator wrote it, and where: behind a flag, or in a line of a file under a key."""
+
+    where: str
+    text: str
+
+
+def may_be_ifname(text: str) -> bool:
+    """Whether the kernel lets an interface have this name: dev_valid_name() of net/core/dev.c."""
+    return re.fullmatch(r"(?!\.\.?$)[^\s/:\0]+", text) is not None and len(text.encode(errors="replace")) <= 15
+
+
 def parse_addresses(
     prefixes: Iterable[str], exclusions: Iterable[str], *, more: bool = False
 ) -> tuple[tuple[Rule | Refusal, ...], tuple[str, ...]]:
@@ -91,29 +118,41 @@ def parse_addresses(
 
     Returns what is answered and what is not, and remarks for the operator. Raises ConfigError.
     """
+    answered = [Written("-n", text) for text in _split(prefixes)]
+    if not answered and not more:
+        raise ConfigError("nothing to answer for: name a prefix or an address, such as -n 2001:db8::/112")
+    return addresses_of(answered, [Written("-x", text) for text in _split(exclusions)], more=more)
+
+
+def addresses_of(
+    answered: Sequence[Written], excluded: Sequence[Written], *, more: bool = False
+) -> tuple[tuple[Rule | Refusal, ...], tuple[str, ...]]:
+    """Read prefixes or addresses to answer for, and those to leave out, each a value of its own.
+
+    `more` is whether there is something else to answer for, which is not known yet.
+
+    Returns what is answered and what is not, and remarks for the operator. Raises ConfigError.
+    """
     remarks: list[str] = []
-    answered = [_prefix("-n", text, remarks) for text in _split(prefixes)]
-    excluded = [_prefix("-x", text, remarks) for text in _split(exclusions)]
+    inside = [(written.where, _prefix(written, remarks)) for written in answered]
+    outside = [(written.where, _prefix(written, remarks)) for written in excluded]
     remarks += (
-        f"-n {prefix} is wider than a /64: a scan of it can fill the router's neighbor table; "
+        f"{where} {prefix} is wider than a /64: a scan of it can fill the router's neighbor table; "
         "name only the part that is in use"
-        for prefix in answered
+        for where, prefix in inside
         if prefix.prefixlen < 64
     )
     remarks += (
-        f"-x {prefix} excludes nothing: it is inside of no -n, and the longest match decides"
-        for prefix in excluded
-        if not more and not any(prefix.subnet_of(other) for other in answered)
+        f"{where} {prefix} excludes nothing: nothing answered contains it, and the longest match decides"
+        for where, prefix in outside
+        if not more and not any(prefix.subnet_of(other) for _, other in inside)
     )
-    rules = tuple(Rule(prefix, STATIC) for prefix in answered)
-    refusals = tuple(Refusal(prefix, Verdict.EXCLUDED) for prefix in excluded)
+    rules = tuple(Rule(prefix, STATIC) for _, prefix in inside)
+    refusals = tuple(Refusal(prefix, Verdict.EXCLUDED) for _, prefix in outside)
     entries = rules + refusals
-    if not answered and more:
-        return entries, tuple(remarks)
-    if not answered:
-        raise ConfigError("nothing to answer for: name a prefix or an address, such as -n 2001:db8::/112")
-    if not AddressSet(entries).ranges():
-        raise ConfigError("nothing to answer for: what -n names, -x excludes")
+    if inside and not AddressSet(entries).ranges():
+        where, prefix = inside[0]
+        raise ConfigError(f"{where} {prefix}: nothing to answer for: all that is named is excluded")
     return entries, tuple(remarks)
 
 
@@ -131,21 +170,22 @@ def _split(values: Iterable[str]) -> Iterator[str]:
         yield from value.replace(",", " ").split()
 
 
-def _prefix(flag: str, text: str, remarks: list[str]) -> IPv6Network:
+def _prefix(written: Written, remarks: list[str]) -> IPv6Network:
+    where, text = written
     try:
         interface = IPv6Interface(text)
     except ValueError as error:
-        raise ConfigError(f"{flag} {text}: {_why_not(text, error)}") from error
+        raise ConfigError(f"{where} {text}: {_why_not(text, error)}") from error
     if interface.scope_id is not None:
-        raise ConfigError(f"{flag} {text}: a zone has no place in a prefix; the interface is named with -i")
+        raise ConfigError(f"{where} {text}: a zone has no place in a prefix; the interface is named by itself")
     prefix = interface.network
     for never, name in _NEVER_ANSWERED.items():
         if prefix.overlaps(never):
             raise ConfigError(
-                f"{flag} {text}: {name} are never answered for; name a prefix of global or unique-local ones"
+                f"{where} {text}: {name} are never answered for; name a prefix of global or unique-local ones"
             )
     if interface.ip != prefix.network_address:
-        remarks.append(f"{flag} {text} has bits set beyond its length; taken as {prefix}")
+        remarks.append(f"{where} {text} has bits set beyond its length; taken as {prefix}")
     return prefix
 
 

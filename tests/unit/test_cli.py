@@ -8,6 +8,7 @@ import re
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,7 @@ from ndpresponder.filter import compile_filter, disassemble, numbers
 PREFIX = "2001:db8::/112"
 NO_NAME = "name the uplink with -i; there are: "
 NO_NETWORK = "not the name of a Docker network; docker network ls lists them"
+EXCLUDED = "nothing to answer for: all that is named is excluded"
 NOTHING = "nothing to answer for: name a prefix or an address, such as -n 2001:db8::/112"
 # An interface that no machine has: should a usage error go unnoticed, no real one is touched.
 ABSENT = "ndpr-absent"
@@ -53,7 +55,9 @@ def usage_error(*arguments: str, level: str | None = None) -> str:
     ("arguments", "message"),
     [
         pytest.param(("-i", ABSENT), NOTHING, id="no-prefix"),
-        pytest.param(("-i", ABSENT, "-n", PREFIX, "-x", PREFIX), "nothing to answer for: what -n", id="all-excluded"),
+        pytest.param(
+            ("-i", ABSENT, "-n", PREFIX, "-x", PREFIX), f"-n {PREFIX}: nothing to answer for: all", id="all-excluded"
+        ),
         pytest.param(("-i", ABSENT, "-n", "192.0.2.0/24"), "-n 192.0.2.0/24: an IPv4 prefix;", id="ipv4"),
         pytest.param(("-i", ABSENT, "-n", PREFIX, "-n", "fe80::1"), "-n fe80::1: link-local", id="link-local"),
         pytest.param(("-i", ABSENT, "-n", f"{PREFIX},ff02::1"), "-n ff02::1: multicast", id="multicast"),
@@ -84,7 +88,7 @@ def test_prefixes_that_cannot_be_meant(arguments: tuple[str, ...], message: str)
         (("--log-format", "xml"), "Invalid value for '--log-format': 'xml' is not one of 'auto', 'human', 'json'."),
         (("-i", ABSENT, "-N", ""), f"-N : {NO_NETWORK}"),
         (("-i", ABSENT, "-n", PREFIX, "--docker-network", "web", "-N", "../web"), f"-N ../web: {NO_NETWORK}"),
-        (("-i", ABSENT, "-N", "web", "-n", PREFIX, "-x", PREFIX), "nothing to answer for: what -n names, -x excludes"),
+        (("-i", ABSENT, "-N", "web", "-n", PREFIX, "-x", PREFIX), f"-n {PREFIX}: {EXCLUDED}"),
         (("-N", "web", "-i", ""), f"{NO_NAME}{interfaces()}"),
     ],
 )
@@ -185,7 +189,7 @@ def test_what_filter_remarks_goes_to_standard_error() -> None:
     assert done.stdout.splitlines()[0] == "22"
     assert done.stderr.splitlines() == [
         "ndpresponder: -n 2001:db8::5/112 has bits set beyond its length; taken as 2001:db8::/112",
-        "ndpresponder: -x fd00::/128 excludes nothing: it is inside of no -n, and the longest match decides",
+        "ndpresponder: -x fd00::/128 excludes nothing: nothing answered contains it, and the longest match decides",
     ]
 
 
@@ -236,4 +240,60 @@ def test_help_names_every_option_and_command() -> None:
         *("--version", "-h", "--help"),
     }
     assert "NDPRESPONDER_LOG" in printed
-    assert re.search(r"^Commands:\n  filter  ", printed, re.MULTILINE)
+    commands = re.findall(r"^  ([\w-]+)  ", printed.partition("\nCommands:\n")[2], re.MULTILINE)
+    assert commands == ["check", "filter"]
+
+
+# Configuration files
+
+FILE = """\
+[[interface]]
+ifname = "ndpr-absent"
+subnet = ["2001:db8::/112", "2001:db8:1::5/64"]
+exclude = "2001:db8::e000/120"
+
+[[interface]]
+ifname = "lo"
+subnet = "2001:db8:2::5"
+router = false
+override = "always"
+multicast = "allmulti"
+gateway = "off"
+"""
+
+
+def test_check(tmp_path: Path) -> None:
+    path = tmp_path / "f.toml"
+    path.write_text(FILE)
+
+    done = ndpresponder("check", "-c", str(path))
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "ndpr-absent (not here now; waits for it)",
+        "  answers for  2001:db8::/112",
+        "               2001:db8:1::/64",
+        "  but not for  2001:db8::e000/120",
+        "  flags        Router, Override for addresses that are known to live here",
+        "  multicast    all that arrives, and joined groups",
+        "               0 groups joined",
+        "               none for 2001:db8::/112: more than 1024 addresses",
+        "               none for 2001:db8:1::/64: more than 1024 addresses",
+        "  gateway      its neighbor entry is kept usable",
+        "",
+        "lo",
+        "  answers for  2001:db8:2::5/128",
+        "  flags        no Router, Override",
+        "  multicast    all that arrives",
+        "  gateway      left to the kernel",
+        "",
+        "log-level INFO, log-format auto",
+        f"warning: {path}:3: subnet 2001:db8:1::5/64 has bits set beyond its length; taken as 2001:db8:1::/64",
+    ]
+
+
+def test_check_says_what_is_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "f.toml"
+    path.write_text(FILE.replace("router", "ruter"))
+    assert usage_error("check", "--config", str(path)).startswith(f"{path}:9: ruter is not a key here; ")
+    assert usage_error("check", "-c", str(tmp_path)) == f"{tmp_path}: Is a directory"

@@ -13,7 +13,7 @@ GLOBAL_WANTED = "are never answered for; name a prefix of global or unique-local
 IPV4 = "an IPv4 prefix; neighbor discovery is IPv6 only, for IPv4 the kernel has proxy_arp"
 UNPARSABLE = "not an IPv6 prefix such as 2001:db8::/112 ("
 NOTHING_NAMED = "nothing to answer for: name a prefix or an address, such as -n 2001:db8::/112"
-ALL_EXCLUDED = "nothing to answer for: what -n names, -x excludes"
+ALL_EXCLUDED = "nothing to answer for: all that is named is excluded"
 
 
 def rule(prefix: str) -> Rule:
@@ -67,7 +67,7 @@ def test_a_zone(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_addresses([text], [])
 
-    assert str(caught.value) == f"-n {text}: a zone has no place in a prefix; the interface is named with -i"
+    assert str(caught.value) == f"-n {text}: a zone has no place in a prefix; the interface is named by itself"
 
 
 def test_lines_are_as_good_as_commas() -> None:
@@ -127,14 +127,16 @@ def test_all_is_excluded(prefix: str, exclusions: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_addresses([prefix], exclusions)
 
-    assert str(caught.value) == ALL_EXCLUDED
+    assert str(caught.value) == f"-n {IPv6Network(prefix)}: {ALL_EXCLUDED}"
 
 
 def test_an_exclusion_outside_excludes_nothing() -> None:
     entries, remarks = parse_addresses(["2001:db8::/112"], ["2001:db8::1:0/112"])
 
     assert entries == (rule("2001:db8::/112"), excluded("2001:db8::1:0/112"))
-    assert remarks == ("-x 2001:db8::1:0/112 excludes nothing: it is inside of no -n, and the longest match decides",)
+    assert remarks == (
+        "-x 2001:db8::1:0/112 excludes nothing: nothing answered contains it, and the longest match decides",
+    )
 
 
 def test_an_exclusion_that_contains_every_prefix_excludes_nothing() -> None:

@@ -11,9 +11,9 @@ PACKAGE = Path(__file__).parents[2] / "ndpresponder"
 # A module imports only from the layers above its own line.
 LAYERS = [
     {"__init__", "verdict", "policy", "addresses"},
-    {"packet", "filter", "config", "link", "netlink", "log", "docker"},
-    {"announce", "decide", "gateway", "multicast"},
-    {"responder"},
+    {"packet", "filter", "config", "link", "netlink", "log", "docker", "places"},
+    {"announce", "decide", "gateway", "multicast", "file"},
+    {"responder", "report"},
     {"uplink"},
     {"daemon"},
     {"cli", "__main__"},
@@ -24,8 +24,9 @@ BESIDE = {
     ("filter", "packet"),
     ("link", "filter"),
     ("link", "packet"),
-    ("announce", "gateway"),
+    ("config", "log"),
     ("docker", "log"),
+    ("announce", "gateway"),
     ("__main__", "cli"),
 }
 DOORS = {"pyroute2": {"netlink"}, "click": {"cli"}, "docker": {"docker"}}

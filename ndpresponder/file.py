@@ -1,0 +1,245 @@
+"""The configuration file: TOML (https://toml.io), and its keys are the long names of the command line's flags.
+
+Read as a whole or not at all: what is wrong is one error that names the file, the line, the key, what is allowed and
+what may have been meant.
+"""
+
+import json
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Callable, Collection, Mapping
+from difflib import get_close_matches
+from enum import Enum
+from typing import Any, NoReturn
+
+from . import log
+from .config import Config, ConfigError, Multicast, Settings, Written, addresses_of, may_be_ifname
+from .netlink import AUTO
+from .places import Path, places_of
+from .policy import Override
+
+_LARGEST = 1 << 20
+"""Octets. Some 30,000 prefixes fit; a disk image or a device that was named by mistake does not."""
+_LONGEST_SHOWN = 60
+"""Characters of a wrong value that an error repeats."""
+
+
+class _UnfitError(Exception):
+    """A value that its key does not take; the message says what is allowed."""
+
+
+def _ifname(value: object) -> str:
+    if not isinstance(value, str) or not may_be_ifname(value):
+        raise _UnfitError("the name of an interface, in quotes")
+    return value
+
+
+def _texts(value: object) -> list[str]:
+    values: list[Any] = value if isinstance(value, list) else [value]
+    if not all(isinstance(each, str) and re.fullmatch(r"[^\s,]+", each) for each in values):
+        raise _UnfitError('one in quotes, or several in a list: ["…", "…"]')
+    return values
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise _UnfitError("true or false, without quotes")
+    return value
+
+
+def _number(least: int, most: int) -> Callable[[object], int]:
+    def read(value: object) -> int:
+        # In Python a bool is an int too.
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise _UnfitError(f"a whole number from {least} to {most}, without quotes")
+        return value
+
+    return read
+
+
+def _one_of(meanings: Mapping[str, Any]) -> Callable[[object], Any]:
+    """Read one of these words, in upper or lower case."""
+
+    def read(value: object) -> Any:
+        folded = {word.casefold(): meaning for word, meaning in meanings.items()}
+        text = value.casefold() if isinstance(value, str) else ""
+        if text not in folded:
+            raise _UnfitError(", ".join(f'"{word}"' for word in meanings) + _meant(text, meanings))
+        return folded[text]
+
+    return read
+
+
+def _member(values: type[Enum]) -> Callable[[object], Any]:
+    return _one_of({member.value: member for member in values})
+
+
+# Each key, what it is in Settings or Config, and how it is read.
+_PROCESS: dict[str, tuple[str, Callable[[object], Any]]] = {
+    "log-level": ("log_level", _one_of({name: name for name in log.LEVELS})),
+    "log-format": ("log_format", _member(log.Format)),
+}
+_POLICY: dict[str, tuple[str, Callable[[object], Any]]] = {
+    "router": ("router", _flag),
+    "override": ("override", _member(Override)),
+    "multicast": ("multicast", _member(Multicast)),
+    "multicast-groups": ("few_groups", _number(1, 65536)),
+    "gateway": ("keep_gateway", _one_of({"auto": True, "off": False})),
+    "wait": ("wait", _flag),
+}
+_INTERFACE = "interface"
+PROCESS_KEYS = (*_PROCESS,)
+"""The keys for the whole process, above the first [[interface]]."""
+INTERFACE_KEYS = ("ifname", "subnet", "exclude", *_POLICY)
+"""The keys of an [[interface]]."""
+
+
+def read_file(path: str) -> Settings:
+    """Return what a configuration file says. Raises ConfigError."""
+    return read_text(contents(path), path)
+
+
+def read_text(text: str, path: str) -> Settings:
+    """Return what the text of a configuration file says; `path` is its name in errors. Raises ConfigError."""
+    try:
+        document = tomllib.loads(text)
+        places = places_of(text)
+    except RecursionError as error:
+        raise ConfigError(f"{path}: brackets in brackets, too deep for a configuration") from error
+    except ValueError as error:
+        # Not only that of the library: a number of some thousand digits is one too.
+        raise ConfigError(f"{path}{_with_line(text, str(error))}") from error
+    return _Reader(path, places).settings(document)
+
+
+def contents(path: str) -> str:
+    """Return the text of a file that is meant to be a configuration. Raises ConfigError."""
+    try:
+        # Without O_NONBLOCK, a named pipe keeps everything waiting until somebody writes to it.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+            octets = file.read(_LARGEST + 1) if regular else b""
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    if not regular:
+        raise ConfigError(f"{path}: not a regular file")
+    if len(octets) > _LARGEST:
+        raise ConfigError(f"{path}: larger than {_LARGEST} octets: not a configuration")
+    try:
+        return octets.decode()
+    except UnicodeDecodeError as error:
+        line = octets.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}:{line}: not UTF-8 (octet {octets[error.start]:#04x}); save it as UTF-8") from error
+
+
+def _with_line(text: str, message: str) -> str:
+    """Put the line that the library names at the end of its message to the front."""
+    if match := re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", message, re.DOTALL):
+        return f":{match[2]}: {match[1]} (column {match[3]})"
+    if message.endswith(" (at end of document)"):
+        return f":{text.count(chr(10)) + 1}: {message}"
+    return f": {message}"
+
+
+def _meant(word: str, words: Collection[str]) -> str:
+    """Ask for the nearest of some words, if there is one that is near."""
+    folded = {each.casefold(): each for each in words}
+    near = get_close_matches(word.casefold(), folded, 1)
+    return f"; did you mean {folded[near[0]]}?" if near else ""
+
+
+def _shown(value: object) -> str:
+    """Write a value in one line, not too long, as it may have stood in the file."""
+    if isinstance(value, dict):
+        return "a table"
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
+
+
+def _name(key: str) -> str:
+    return key if re.fullmatch(r"[\w-]{1,40}", key) else _shown(key)
+
+
+class _Reader:
+    """Reads one document; every error leaves through fail()."""
+
+    def __init__(self, path: str, places: dict[Path, int]) -> None:
+        self._path = path
+        self._places = places
+
+    def settings(self, document: dict[str, Any]) -> Settings:
+        tables = document.pop(_INTERFACE, [])
+        self._check_names((), document, PROCESS_KEYS)
+        values = self._values((), document, _PROCESS)
+        if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+            self._fail((_INTERFACE,), "an interface begins with a line [[interface]], in two brackets")
+        if not tables:
+            raise ConfigError(
+                f"{self._path}: nothing to answer for: it has no [[interface]] with an ifname and a subnet"
+            )
+        interfaces = tuple(self._interface(number, table) for number, table in enumerate(tables))
+        self._check_ifnames([each.ifname for each in interfaces])
+        return Settings(interfaces, **values)
+
+    def _interface(self, number: int, table: dict[str, Any]) -> Config:
+        path: Path = (_INTERFACE, number)
+        self._check_names(path, table, INTERFACE_KEYS)
+        if "ifname" not in table:
+            self._fail(path, 'an [[interface]] needs an ifname, such as ifname = "eth0"')
+        ifname = self._value((*path, "ifname"), table["ifname"], _ifname)
+        answered = self._written((*path, "subnet"), table.get("subnet", []))
+        excluded = self._written((*path, "exclude"), table.get("exclude", []))
+        if not answered:
+            self._fail(
+                path, f'nothing to answer for on {_name(ifname)}: it needs a subnet, such as subnet = "2001:db8::/112"'
+            )
+        entries, remarks = addresses_of(answered, excluded)
+        return Config(ifname, entries, remarks=remarks, **self._values(path, table, _POLICY))
+
+    def _values(
+        self, path: Path, table: dict[str, Any], keys: Mapping[str, tuple[str, Callable[[object], Any]]]
+    ) -> dict[str, Any]:
+        return {name: self._value((*path, key), table[key], read) for key, (name, read) in keys.items() if key in table}
+
+    def _value(self, path: Path, value: object, read: Callable[[object], Any]) -> Any:
+        try:
+            return read(value)
+        except _UnfitError as error:
+            self._fail(path, f"{path[-1]} cannot be {_shown(value)}; allowed: {error}")
+
+    def _written(self, path: Path, value: object) -> list[Written]:
+        """Read a list of prefixes, or a single one, each with its own line."""
+        texts = self._value(path, value, _texts)
+        return [Written(f"{self._place((*path, number))}{path[-1]}", text) for number, text in enumerate(texts)]
+
+    def _check_names(self, path: Path, table: dict[str, Any], known: Collection[str]) -> None:
+        for key in table:
+            if key in known:
+                continue
+            if key in INTERFACE_KEYS:
+                advice = "it belongs below a line [[interface]]"
+            elif key in PROCESS_KEYS:
+                advice = "it is for the whole process: it belongs above the first [[interface]]"
+            else:
+                there = (*known, f"[[{_INTERFACE}]]") if not path else known
+                advice = f"allowed: {', '.join(there)}{_meant(key, there)}"
+            self._fail((*path, key), f"{_name(key)} is not a key here; {advice}")
+
+    def _check_ifnames(self, ifnames: list[str]) -> None:
+        for number, ifname in enumerate(ifnames):
+            place: Path = (_INTERFACE, number, "ifname")
+            if (before := ifnames.index(ifname)) < number:
+                line = self._places[_INTERFACE, before, "ifname"]
+                self._fail(place, f"{_name(ifname)} has an [[interface]] already, in line {line}; make one of the two")
+            if ifname == AUTO and len(ifnames) > 1:
+                self._fail(place, '"auto" can come to be any of the other interfaces; name this one')
+
+    def _place(self, path: Path) -> str:
+        while path not in self._places and path:
+            path = path[:-1]
+        return f"{self._path}:{self._places.get(path, 1)}: "
+
+    def _fail(self, path: Path, message: str) -> NoReturn:
+        raise ConfigError(f"{self._place(path)}{message}")
