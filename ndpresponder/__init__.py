@@ -20,6 +20,7 @@ A map of the rooms. Each imports only from the rows above its own; inside a row,
     gateway     keeps the gateway's neighbor entry where the kernel cannot
     file        a configuration file to a configuration, or to one error
     report      a configuration in words for people
+    ndppd       a configuration of ndppd to a configuration file
     announce    tells the router what has come to live here
     responder   the path of a frame, and what is counted on it
     uplink      one interface while it is there: answering, and following what changes around it

@@ -194,6 +194,22 @@ def _check(path: str) -> None:
         click.echo(line)
 
 
+@_commands.command("import-ndppd")
+@click.argument("path", metavar="FILE")
+def _import_ndppd(path: str) -> None:
+    """Print the configuration file that does what one of ndppd, such as /etc/ndppd.conf, says.
+
+    Rules that are static become prefixes to answer for; what has no equivalent becomes a comment.
+    """
+    from .file import contents  # noqa: PLC0415 - only what reads a file pays for it
+    from .ndppd import convert  # noqa: PLC0415 - the same
+
+    text, interfaces = convert(contents(path), path)
+    click.echo(text, nl=False)
+    if not interfaces:
+        raise ConfigError(f"{path}: no static rule: there is nothing that can be answered for without asking inside")
+
+
 @_commands.command("filter")
 @_subnets
 @_exclusions

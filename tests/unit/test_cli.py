@@ -241,7 +241,7 @@ def test_help_names_every_option_and_command() -> None:
     }
     assert "NDPRESPONDER_LOG" in printed
     commands = re.findall(r"^  ([\w-]+)  ", printed.partition("\nCommands:\n")[2], re.MULTILINE)
-    assert commands == ["check", "filter"]
+    assert commands == ["check", "filter", "import-ndppd"]
 
 
 # Configuration files
@@ -297,3 +297,37 @@ def test_check_says_what_is_wrong(tmp_path: Path) -> None:
     path.write_text(FILE.replace("router", "ruter"))
     assert usage_error("check", "--config", str(path)).startswith(f"{path}:9: ruter is not a key here; ")
     assert usage_error("check", "-c", str(tmp_path)) == f"{tmp_path}: Is a directory"
+
+
+def test_import_ndppd(tmp_path: Path) -> None:
+    """What is printed passes the check."""
+    theirs, ours = tmp_path / "ndppd.conf", tmp_path / "f.toml"
+    theirs.write_text("proxy ndpr-absent { rule 2001:db8::/112 { static } }\n")
+
+    done = ndpresponder("import-ndppd", str(theirs))
+    ours.write_text(done.stdout)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    checked = ndpresponder("check", "-c", str(ours))
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert checked.stdout.splitlines()[1] == "  answers for  2001:db8::/112"
+
+
+def test_import_ndppd_where_there_is_nothing_to_import(tmp_path: Path) -> None:
+    path = tmp_path / "ndppd.conf"
+    path.write_text("proxy eth0 { rule 2001:db8::/112 { auto } }\n")
+
+    done = ndpresponder("import-ndppd", str(path))
+
+    assert done.returncode == 2
+    assert "\n# eth0: no static rule, nothing to answer for.\n# line 1: rule 2001:db8::/112 with auto " in done.stdout
+    assert done.stderr == (
+        f"ndpresponder: {path}: no static rule: there is nothing that can be answered for without asking inside\n"
+    )
+
+
+def test_import_ndppd_says_what_is_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "ndppd.conf"
+    path.write_text("\nproxy eth0 {\n")
+    assert usage_error("import-ndppd", str(path)) == f"{path}:2: the {{ of this line has no }}"
+    assert usage_error("import-ndppd", str(tmp_path)) == f"{tmp_path}: Is a directory"

@@ -13,7 +13,7 @@ LAYERS = [
     {"__init__", "verdict", "policy", "addresses"},
     {"packet", "filter", "config", "link", "netlink", "log", "docker", "places"},
     {"announce", "decide", "gateway", "multicast", "file"},
-    {"responder", "report"},
+    {"responder", "ndppd", "report"},
     {"uplink"},
     {"daemon"},
     {"cli", "__main__"},
