@@ -14,6 +14,7 @@ A map of the rooms. Each imports only from the rows above its own; inside a row,
     config      what the operator wrote, validated
     places      in which line of a TOML text a key stands
     docker      what containers hold, asked of the engine in threads of its own
+    systemd     what the service manager is told
 
     decide      solicitation, addresses and policy to an answer or a verdict
     multicast   which groups must be heard, and being a member of them

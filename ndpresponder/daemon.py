@@ -15,6 +15,7 @@ from .addresses import AddressBook
 from .config import STATIC, Config, Multicast
 from .link import Link, NotEthernetError
 from .responder import Tally, deaf_minutes
+from .systemd import ServiceManager
 from .uplink import News, Uplink, wait
 
 _RETRY = 0.5
@@ -73,19 +74,23 @@ class _Daemon:
         self._docker = docker.State()
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Has an error as soon as there is no use in going on."""
+        self._manager = ServiceManager()
+        self._state = "starting"
 
     async def serve(self) -> None:
         """Answer for ever, however often the interface goes and comes."""
         for remark in self._config.remarks:
             log.warning("remark", remark)
         beside: list[asyncio.Future[Any]]
-        beside = [asyncio.ensure_future(self._listen()), asyncio.ensure_future(self._summarize())]
+        beside = [asyncio.ensure_future(each) for each in (self._listen(), self._summarize(), self._show_life())]
         if self._config.docker_networks:
             beside.append(asyncio.ensure_future(self._follow_docker()))
         try:
             while True:
                 with closing(await self._open()) as link:
                     self._uplink = Uplink(link, self._config, self._book, self._tally, self._news)
+                    self._uplink.start()
+                    self._report(f"answering on {link.identity()[0]} for {log.some(self._config.prefixes)}")
                     try:
                         await self._uplink.run()
                     finally:
@@ -96,6 +101,7 @@ class _Daemon:
             log.info("stopped", f"stopped: {self._tally}", **self._tally.as_dict())
             raise
         finally:
+            self._manager.stopping()
             for task in beside:
                 task.cancel()
 
@@ -179,6 +185,7 @@ class _Daemon:
                     interface=ifname,
                     reason=obstacle,
                 )
+                self._report(f"waiting for {ifname}: {obstacle}")
             await self._look_again()
 
     async def _look_again(self) -> None:
@@ -199,10 +206,35 @@ class _Daemon:
             news = now.since(before)
             if now != before:
                 log.info("summary", f"last minute: {news}", **news.as_dict())
+                self._manager.status(self._status())
             deaf = deaf_minutes(deaf_before, news, now)
             if deaf_before < _DEAF <= deaf:
                 self._warn_of_deafness()
             before, deaf_before = now, deaf
+
+    def _report(self, state: str) -> None:
+        """Tell the service manager what this is at, from now on.
+
+        That it waits for an interface is the end of the start too: the interface may come in an hour or never, and
+        neither the boot nor `systemctl start` shall hang or fail for so long.
+        """
+        self._state = state
+        self._manager.ready(self._status())
+
+    def _status(self) -> str:
+        return f"{self._state}; {self._tally}"
+
+    async def _show_life(self) -> None:
+        """Feed the service manager's watchdog for as long as frames are looked for, or there is no link to look at."""
+        if self._manager.watchdog is None:
+            return
+        before: tuple[Uplink | None, int] = None, 0
+        while True:
+            now = (self._uplink, self._uplink.turns) if self._uplink else (None, 0)
+            if now[0] is None or now != before:
+                self._manager.alive()
+            before = now
+            await asyncio.sleep(self._manager.watchdog)
 
     def _warn_of_deafness(self) -> None:
         """Say that multicast does not arrive."""

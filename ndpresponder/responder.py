@@ -90,6 +90,8 @@ class Responder:
 
     def __init__(self, link: Link, policy: Policy, tally: Tally) -> None:
         self.policy = policy
+        self.turns = 0
+        """How often run() has looked for a frame: it grows at least every link.PATIENCE seconds."""
         self._link = link
         self._tally = tally
         self._addresses = AddressSet()
@@ -117,6 +119,7 @@ class Responder:
         tally, verbose = self._tally, log.verbose()
         receive, send = self._link.receive, self._link.send
         while not self._stopping.is_set():
+            self.turns += 1
             try:
                 frame = receive()
             except OSError:

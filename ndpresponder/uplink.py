@@ -72,15 +72,23 @@ class Uplink:
         self._not_joined: str | None = None
         self._looked = asyncio.Event()
 
-    async def run(self) -> None:
-        """Answer until the interface is lost, or is another one; what ended it is in the log."""
+    @property
+    def turns(self) -> int:
+        """Grows for as long as solicitations are answered, whether there are any or not."""
+        return self._responder.turns
+
+    def start(self) -> None:
+        """Answer from now on. What follows is run()."""
         self._news.index = self._link.index
         compiled = self._responder.update(self._book.addresses)
-        lost = self._start_answering()
+        self._lost = self._start_answering()
         self._join()
         self._announce(compiled)
         self._news.answering.set()
-        running = [lost, *map(asyncio.ensure_future, self._followers())]
+
+    async def run(self) -> None:
+        """Go on until the interface is lost, or is another one; what ended it is in the log."""
+        running = [self._lost, *map(asyncio.ensure_future, self._followers())]
         try:
             # Each ends only by an error.
             ended, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[2] / "ndpresponder"
 # A module imports only from the layers above its own line.
 LAYERS = [
     {"__init__", "verdict", "policy", "addresses"},
-    {"packet", "filter", "config", "link", "netlink", "log", "docker", "places"},
+    {"packet", "filter", "config", "link", "netlink", "log", "docker", "places", "systemd"},
     {"announce", "decide", "gateway", "multicast", "file"},
     {"responder", "ndppd", "report"},
     {"uplink"},
