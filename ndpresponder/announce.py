@@ -238,7 +238,8 @@ class Announcer:
                 self._tell(loop.time())
                 await asyncio.sleep(pace)
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), self._announcements.pause(loop.time()))
+                    async with asyncio.timeout(self._announcements.pause(loop.time())):
+                        await self._wake.wait()
         finally:
             self._deafen()
 

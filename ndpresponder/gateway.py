@@ -220,7 +220,8 @@ class Keeper:
                         with suppress(OSError):
                             self._look(ifname, neighbors, address, gateway)
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(self._wake.wait(), _LOOK if self._gateways else None)
+                        async with asyncio.timeout(_LOOK if self._gateways else None):
+                            await self._wake.wait()
                     self._wake.clear()
             finally:
                 self._deafen()

@@ -115,7 +115,9 @@ async def snapshot(ifname: str) -> Snapshot:
     except OSError as error:
         raise NetlinkError(str(error)) from error
     try:
-        output, errors = await asyncio.wait_for(process.communicate(), _LONGEST_SNAPSHOT)
+        # Not asyncio.wait_for(): in Python 3.11, a cancellation that comes together with the output is lost in it.
+        async with asyncio.timeout(_LONGEST_SNAPSHOT):
+            output, errors = await process.communicate()
     except TimeoutError as error:
         raise NetlinkError(f"no reply within {_LONGEST_SNAPSHOT:.0f} seconds") from error
     finally:

@@ -368,6 +368,8 @@ def _owned(snapshot: netlink.Snapshot) -> set[Refusal]:
 
 async def wait(event: asyncio.Event, seconds: float | None) -> None:
     """Wait for an event, at most so long, and take note of it."""
+    # Not asyncio.wait_for(): in Python 3.11, a cancellation that comes together with the event is lost in it.
     with suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await event.wait()
     event.clear()
