@@ -14,6 +14,7 @@ A map of the rooms. Each imports only from the rows above its own; inside a row,
     config      what the operator wrote, validated
     places      in which line of a TOML text a key stands
     docker      what containers hold, asked of the engine in threads of its own
+    claim       by which process a configuration file is in use
     systemd     what the service manager is told
 
     decide      solicitation, addresses and policy to an answer or a verdict
@@ -25,7 +26,8 @@ A map of the rooms. Each imports only from the rows above its own; inside a row,
     announce    tells the router what has come to live here
     responder   the path of a frame, and what is counted on it
     uplink      one interface while it is there: answering, and following what changes around it
-    daemon      assembles, waits for the interface, runs, stops
+    station     one interface of the configuration: waits for it, however often it goes and comes
+    daemon      assembles, runs, reloads, stops
     cli         the commands
 
 docs/architecture.md follows a frame and an address through them.

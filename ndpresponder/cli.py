@@ -1,6 +1,11 @@
 """The commands. Usage errors end with status 2, run time errors with 1, each in one line."""
 
+import os
+import signal
 import sys
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 from socket import if_nameindex
 from typing import Any, NoReturn
 
@@ -8,7 +13,7 @@ import click
 
 from . import __version__, log
 from .addresses import AddressSet
-from .config import DEFAULT_FILE, FEW_GROUPS, Config, ConfigError, Multicast, parse_addresses, parse_networks
+from .config import DEFAULT_FILE, FEW_GROUPS, Config, ConfigError, Interface, Multicast, parse_addresses, parse_networks
 from .filter import compile_filter, disassemble, numbers
 from .policy import Override
 
@@ -17,7 +22,7 @@ _EXCLUDE_HELP = "Prefix or address inside of those that is not answered; the lon
 _subnets = click.option("-n", "--subnet", "subnets", multiple=True, metavar="PREFIX", help=_PREFIX_HELP)
 _exclusions = click.option("-x", "--exclude", "exclusions", multiple=True, metavar="PREFIX", help=_EXCLUDE_HELP)
 
-_config = click.option("-c", "--config", "path", default=DEFAULT_FILE, show_default=True, metavar="FILE")
+_file = click.option("-c", "--config", "path", default=DEFAULT_FILE, show_default=True, metavar="FILE")
 
 
 def _choices(values: type[Override | Multicast | log.Format]) -> "click.Choice[str]":
@@ -40,6 +45,14 @@ class _LevelOption(click.Option):
     epilog="Without a command it answers until it is stopped. Example: ndpresponder -i eth0 -n 2001:db8::/112",
 )
 @click.version_option(__version__)
+@click.option(
+    "-c",
+    "--config",
+    "path",
+    metavar="FILE",
+    help="Read all of this, for several interfaces, from a configuration file; of the options below only those for "
+    "the log go with it.",
+)
 @click.option(
     "-i",
     "--ifname",
@@ -126,8 +139,12 @@ def _commands(context: click.Context, /, **options: Any) -> None:
 
     Each answer comes from the very address that was asked for, so that a provider's anti-spoofing filter lets it pass.
     """
+    path = options.pop("path")
     if context.invoked_subcommand is None:
-        _answer(**options)
+        if path is None:
+            _run(_from_flags(**options))
+        else:
+            _run_file(context, path)
         return
     for name in options:
         if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
@@ -136,7 +153,7 @@ def _commands(context: click.Context, /, **options: Any) -> None:
             )
 
 
-def _answer(  # noqa: PLR0913 - one for each option
+def _from_flags(  # noqa: PLR0913 - one for each option
     *,
     ifname: str | None,
     subnets: tuple[str, ...],
@@ -152,39 +169,75 @@ def _answer(  # noqa: PLR0913 - one for each option
     announce: bool,
     log_format: str,
     log_level: str,
-) -> None:
-    import asyncio  # noqa: PLC0415 - a third of the start; the other commands do without
-
-    from . import daemon  # noqa: PLC0415 - the same
-
+) -> Config:
     if not ifname:
-        raise click.UsageError(f"name the uplink with -i; there are: {daemon.interfaces()}")
+        from .station import interfaces  # noqa: PLC0415 - the other commands do without
+
+        raise click.UsageError(f"name the uplink with -i, or a configuration file with -c; there are: {interfaces()}")
     networks = parse_networks(docker_networks)
     entries, remarks = parse_addresses(subnets, exclusions, more=bool(networks))
-    log.setup(log.LEVELS[log_level.upper()], log.Format(log_format))
-    config = Config(
+    interface = Interface(
         ifname,
         entries,
-        router,
-        Override(override),
-        wait,
-        remarks,
-        Multicast(multicast),
-        few_groups,
+        router=router,
+        override=Override(override),
+        wait=wait,
+        remarks=remarks,
+        multicast=Multicast(multicast),
+        few_groups=few_groups,
         keep_gateway=gateway == "auto",
         announce=announce,
         docker_networks=networks,
         docker_unique_local=docker_unique_local,
     )
+    return Config((interface,), log_level.upper(), log.Format(log_format))
+
+
+def _run_file(context: click.Context, path: str) -> None:
+    """Answer as a configuration file says, and the options for the log, which come before it."""
+    from .claim import Claim  # noqa: PLC0415 - only what reads a file pays for it
+    from .file import read_file  # noqa: PLC0415 - the same
+
+    given: dict[str, Any] = {}
+    for option in context.command.params:
+        source = context.get_parameter_source(option.name or "")
+        if source not in {click.core.ParameterSource.COMMANDLINE, click.core.ParameterSource.ENVIRONMENT}:
+            continue
+        if option.name == "log_level":
+            given["log_level"] = context.params["log_level"].upper()
+        elif option.name == "log_format":
+            given["log_format"] = log.Format(context.params["log_format"])
+        elif option.name != "path":
+            key = option.opts[-1].removeprefix("--")
+            raise click.UsageError(f"{option.opts[0]} does not go with -c; {path} can say it, with the key {key}")
+
+    def read() -> Config:
+        return replace(read_file(path), **given)
+
+    with ExitStack() as claimed:
+        # Without a place in /run, who wants a reload has to know the process.
+        with suppress(OSError):
+            claimed.callback(Claim(path).close)
+        _run(read(), read)
+
+
+def _run(config: Config, read_again: Callable[[], Config] | None = None) -> None:
+    """Answer until that is stopped."""
+    import asyncio  # noqa: PLC0415 - a third of the start; the other commands do without
+
+    from . import daemon  # noqa: PLC0415 - the same
+    from .station import DaemonError  # noqa: PLC0415 - the same
+
+    log.setup(log.LEVELS[config.log_level], config.log_format)
     try:
-        asyncio.run(daemon.run(config))
-    except daemon.DaemonError as error:
+        asyncio.run(daemon.run(config, read_again))
+    except DaemonError as error:
         log.fatal("failed", str(error))
         sys.exit(1)
 
 
 @_commands.command("check")
-@_config
+@_file
 def _check(path: str) -> None:
     """Read a configuration file, and print what would be answered on which interface."""
     from .file import read_file  # noqa: PLC0415 - only what reads a file pays for it
@@ -192,6 +245,26 @@ def _check(path: str) -> None:
 
     for line in report(read_file(path), {name for _, name in if_nameindex()}):
         click.echo(line)
+
+
+@_commands.command("reload")
+@_file
+def _reload(path: str) -> None:
+    """Have the process that runs with a configuration file read it again, if nothing is wrong with it."""
+    from .claim import find  # noqa: PLC0415 - only what reads a file pays for it
+    from .file import read_file  # noqa: PLC0415 - the same
+
+    read_file(path)
+    process = find(path)
+    if process is None:
+        raise click.ClickException(
+            f"no process is known to run with {path}; SIGHUP has one that is not known read its file again"
+        )
+    try:
+        os.kill(process, signal.SIGHUP)
+    except OSError as error:
+        raise click.ClickException(f"process {process}, which runs with {path}: {error.strerror}") from error
+    click.echo(f"process {process} reads {path} again; its log says what comes of it")
 
 
 @_commands.command("import-ndppd")
@@ -229,10 +302,16 @@ def main() -> NoReturn:
     """Run the command line and exit."""
     try:
         _commands.main(prog_name="ndpresponder", standalone_mode=False)
-    except (click.ClickException, ConfigError) as error:
-        message = error.format_message() if isinstance(error, click.ClickException) else str(error)
-        click.echo(f"ndpresponder: {message}", err=True)
-        sys.exit(2)
+    except ConfigError as error:
+        _complain(str(error), 2)
+    except click.ClickException as error:
+        # Those of usage have 2, others 1.
+        _complain(error.format_message(), error.exit_code)
     except click.Abort:
         sys.exit(130)
     sys.exit(0)
+
+
+def _complain(message: str, status: int) -> NoReturn:
+    click.echo(f"ndpresponder: {message}", err=True)
+    sys.exit(status)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import IPv4Network, IPv6Interface, IPv6Network
 from typing import NamedTuple
@@ -59,7 +59,7 @@ class ConfigError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Config:
+class Interface:
     """What to answer on one interface, and how.
 
     `remarks` are things to tell the operator, none of them fatal. `few_groups` is the size up to which the groups of
@@ -74,7 +74,7 @@ class Config:
     router: bool = True
     override: Override = Override.AUTO
     wait: bool = True
-    remarks: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = field(default=(), compare=False)
     multicast: Multicast = Multicast.AUTO
     few_groups: int = FEW_GROUPS
     keep_gateway: bool = True
@@ -89,10 +89,10 @@ class Config:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class Config:
     """What one process does: on which interfaces, and how it logs (`log_level` is one of log.LEVELS)."""
 
-    interfaces: tuple[Config, ...]
+    interfaces: tuple[Interface, ...]
     log_level: str = "INFO"
     log_format: log.Format = log.Format.AUTO
 
@@ -156,11 +156,16 @@ def addresses_of(
     return entries, tuple(remarks)
 
 
+def may_be_network(text: str) -> bool:
+    """Whether it can be the name of a Docker network; a slash would lead elsewhere in the engine's API."""
+    return text.isprintable() and "/" not in text and bool(text)
+
+
 def parse_networks(names: Iterable[str]) -> tuple[str, ...]:
     """Read the values of -N: names, each of them once. Raises ConfigError."""
     distinct = tuple(dict.fromkeys(names))
     for name in distinct:
-        if not name or "/" in name or not name.isprintable():
+        if not may_be_network(name):
             raise ConfigError(f"-N {name}: not the name of a Docker network; docker network ls lists them")
     return distinct
 

@@ -1,258 +1,266 @@
-"""Assembles the rooms, runs them, and stops.
+"""Assembles the rooms, runs them, reloads, and stops.
 
-Opens the link, waiting for the interface as long as it takes, and hands it to an Uplink, as often as it is lost.
+Each interface of the configuration is a Station of its own. They share what is one for the whole host: the news of the
+kernel, and the watcher of containers.
 """
 
 import asyncio
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import closing, suppress
-from socket import if_nameindex
 from typing import Any, NoReturn
 
 from . import docker, log, netlink
-from .addresses import AddressBook
-from .config import STATIC, Config, Multicast
-from .link import Link, NotEthernetError
-from .responder import Tally, deaf_minutes
+from .config import Config, ConfigError, Interface
+from .responder import Tally
+from .station import DaemonError, Station
 from .systemd import ServiceManager
-from .uplink import News, Uplink, wait
+from .uplink import Shared
 
-_RETRY = 0.5
-"""Seconds between two looks at whether a missing interface is back."""
+_RETRY_LISTENING = 30.0
+"""Seconds until netlink is tried again, if there is none to listen to; and between two looks without it."""
 _SUMMARY = 60.0
 """Seconds between two summaries."""
 _SWITCH_INTERVAL = 0.0005
 """Seconds that an answer waits at most for the interpreter while something else is being computed."""
-_RETRY_AUTO = 5.0
-"""The same for a default route, which costs a snapshot; where there is netlink, it is told of at once."""
-_RETRY_LISTENING = 30.0
-"""Seconds until netlink is tried again, if there is none to listen to; and between two looks without it."""
-_PAUSE = 0.2
-"""Seconds between losing a link and opening one."""
-_DEAF = 3
-"""After how many minutes with solicitations, but none by multicast, that is worth a warning."""
-_JOIN_OR_POSE = "try --multicast auto for addresses and small prefixes, --multicast mrd for wide ones"
-_REMEDIES = {
-    Multicast.AUTO: "try --multicast mrd",
-    Multicast.ALLMULTI: _JOIN_OR_POSE,
-    Multicast.JOIN: "try --multicast mrd",
-    Multicast.MRD: "and it drops what --multicast mrd sends: ask those who run it",
-}
 
 
-class DaemonError(Exception):
-    """The daemon cannot go on. The message is one line that names the thing and the way out."""
+async def run(config: Config, read_again: Callable[[], Config] | None = None) -> None:
+    """Answer until SIGINT or SIGTERM. Raises DaemonError when that is impossible.
 
-
-async def run(config: Config) -> None:
-    """Answer until SIGINT or SIGTERM. Raises DaemonError when that is impossible."""
+    SIGHUP has the configuration read again, where there is something to read: `read_again` returns what it is now, or
+    raises ConfigError.
+    """
     sys.setswitchinterval(_SWITCH_INTERVAL)
-    daemon = _Daemon(config)
+    daemon = _Daemon(config, read_again)
     serving = asyncio.ensure_future(daemon.serve())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, serving.cancel)
-    ends: tuple[asyncio.Future[None], ...] = (serving, daemon.failed)
-    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-    if daemon.failed.done():
-        serving.cancel()
-        await asyncio.wait([serving])
-        daemon.failed.result()
+    if read_again:
+        loop.add_signal_handler(signal.SIGHUP, daemon.hung_up.set)
+    await asyncio.wait([serving])
     if not serving.cancelled():
         serving.result()
 
 
 class _Daemon:
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, read_again: Callable[[], Config] | None = None) -> None:
+        self.hung_up = asyncio.Event()
+        """To be set when the configuration is to be read again."""
         self._config = config
-        self._book = AddressBook()
-        self._book.publish(STATIC, config.entries)
-        self._tally = Tally()
-        self._news = News()
-        self._uplink: Uplink | None = None
-        self._docker = docker.State()
-        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Has an error as soon as there is no use in going on."""
+        self._read_again = read_again
+        self._shared = Shared()
+        self._stations = {interface.ifname: self._station(interface) for interface in config.interfaces}
+        self._serving: dict[str, asyncio.Task[NoReturn]] = {}
+        self._tally_of_gone = Tally()
+        self._containers = docker.State()
+        self._watcher: docker.Watcher | None = None
         self._manager = ServiceManager()
-        self._state = "starting"
+        # Has an error as soon as there is no use in going on.
+        self._failed: asyncio.Future[NoReturn] = asyncio.get_running_loop().create_future()
 
     async def serve(self) -> None:
-        """Answer for ever, however often the interface goes and comes."""
-        for remark in self._config.remarks:
-            log.warning("remark", remark)
-        beside: list[asyncio.Future[Any]]
-        beside = [asyncio.ensure_future(each) for each in (self._listen(), self._summarize(), self._show_life())]
-        if self._config.docker_networks:
-            beside.append(asyncio.ensure_future(self._follow_docker()))
+        """Answer for ever, however often the interfaces go and come. Raises DaemonError when that is impossible."""
+        self._remark(self._config.interfaces)
+        for station in self._stations.values():
+            self._begin(station)
+        followers = (self._listen, self._summarize, self._show_life, self._follow_containers, self._reload)
+        beside = [asyncio.ensure_future(follow()) for follow in followers]
+        for task in beside:
+            task.add_done_callback(self._fail_with)
         try:
-            while True:
-                with closing(await self._open()) as link:
-                    self._uplink = Uplink(link, self._config, self._book, self._tally, self._news)
-                    self._uplink.start()
-                    self._report(f"answering on {link.identity()[0]} for {log.some(self._config.prefixes)}")
-                    try:
-                        await self._uplink.run()
-                    finally:
-                        self._uplink = None
-                # However often it is lost: this is no busy loop.
-                await asyncio.sleep(_PAUSE)
+            await self._failed
         except asyncio.CancelledError:
-            log.info("stopped", f"stopped: {self._tally}", **self._tally.as_dict())
+            await self._end(list(self._stations))
+            log.info("stopped", f"stopped: {self._tally_of_gone}", **self._tally_of_gone.as_dict())
             raise
         finally:
             self._manager.stopping()
             for task in beside:
                 task.cancel()
+            await self._end(list(self._stations))
+            self._watch({})
+
+    # Interfaces
+
+    def _station(self, interface: Interface) -> Station:
+        return Station(interface, self._shared, self._report)
+
+    def _begin(self, station: Station) -> None:
+        ifname = station.config.ifname
+        self._stations[ifname] = station
+        self._serving[ifname] = task = asyncio.ensure_future(station.serve())
+        task.add_done_callback(self._fail_with)
+
+    async def _end(self, ifnames: list[str]) -> None:
+        """Answer no more on these interfaces."""
+        tasks = [self._serving.pop(ifname) for ifname in ifnames]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for ifname in ifnames:
+            self._tally_of_gone = self._tally_of_gone.plus(self._stations.pop(ifname).tally)
+
+    def _fail_with(self, task: "asyncio.Task[Any]") -> None:
+        if not task.cancelled() and (error := task.exception()):
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self._failed.done():
+            self._failed.set_exception(error)
+
+    @staticmethod
+    def _remark(interfaces: tuple[Interface, ...]) -> None:
+        for interface in interfaces:
+            for remark in interface.remarks:
+                log.warning("remark", remark)
+
+    # Reloading
+
+    async def _reload(self) -> None:
+        """Read the configuration again, whenever that is wanted."""
+        while self._read_again:
+            await self.hung_up.wait()
+            self.hung_up.clear()
+            self._manager.reloading()
+            try:
+                await self._become(self._read_again())
+            except (ConfigError, DaemonError) as error:
+                log.error("not-reloaded", f"not reloaded, going on as before: {error}", reason=str(error))
+            self._report()
+
+    async def _become(self, config: Config) -> None:
+        """Do as this says from now on, all of it; or, with a DaemonError, nothing."""
+        wanted = {interface.ifname: interface for interface in config.interfaces}
+        if _networks(config) and not docker.is_installed():
+            raise DaemonError(
+                "docker-network needs the Docker SDK for Python: "
+                "pip install 'ndpresponder[docker]', or apt install python3-docker"
+            )
+        new = [self._station(wanted[ifname]) for ifname in wanted.keys() - self._stations.keys()]
+        try:
+            for station in new:
+                await station.prepare()
+        except BaseException:
+            for station in new:
+                station.abandon()
+            raise
+        # From here on nothing is refused.
+        gone = sorted(self._stations.keys() - wanted.keys())
+        changed = sorted(
+            ifname for ifname, station in self._stations.items() if wanted.get(ifname, station.config) != station.config
+        )
+        self._config = config
+        log.setup(log.LEVELS[config.log_level], config.log_format)
+        self._remark(config.interfaces)
+        self._watch(_networks(config))
+        for ifname in changed:
+            self._stations[ifname].reconfigure(wanted[ifname], self._containers)
+        for station in new:
+            station.follow_containers(self._containers)
+            self._begin(station)
+        for station in self._stations.values():
+            station.set_verbose()
+        await self._end(gone)
+        what = {"new": sorted(station.config.ifname for station in new), "changed": changed, "gone": gone}
+        told = "; ".join(f"{word}: {log.some(ifnames)}" for word, ifnames in what.items() if ifnames)
+        log.info("reloaded", f"reloaded: {told or 'nothing changed'}", **what)
+
+    # What is one for all of them
 
     async def _listen(self) -> NoReturn:
-        """Set the events that tell of changes."""
+        """Pass on what the kernel tells of changes."""
         said = None
         while True:
             try:
                 with closing(netlink.Changes()) as changes:
                     while True:
-                        self._tell(await changes.wait(self._news.index))
+                        self._tell(await changes.wait())
             except OSError as error:
                 if said != error.strerror:
                     said = error.strerror
                     log.warning("netlink", f"changes of addresses and gateways are not followed: no netlink ({said})")
             await asyncio.sleep(_RETRY_LISTENING)
             # Nobody knows what has changed in the meantime.
-            self._tell(set(netlink.Topic))
+            self._tell(netlink.ANYTHING)
 
-    def _tell(self, topics: set[netlink.Topic]) -> None:
-        if netlink.Topic.LINK in topics:
-            self._news.link.set()
-        if netlink.Topic.UPLINK in topics:
-            self._news.uplink.set()
+    def _tell(self, changed: netlink.Changed) -> None:
+        for station in self._stations.values():
+            station.heed(changed)
 
-    async def _follow_docker(self) -> None:
-        """Have the engine watched until cancelled, in a thread, once answering has begun."""
+    async def _follow_containers(self) -> None:
+        """Have the engine watched, once answering has begun."""
+        await self._shared.answering.wait()
+        self._watch(_networks(self._config))
+
+    def _watch(self, networks: dict[str, bool]) -> None:
+        """Have the engine watched for these networks from now on, in a thread."""
         loop = asyncio.get_running_loop()
-        await self._news.answering.wait()
+        if not networks:
+            if self._watcher:
+                self._watcher.stop()
+            self._watcher, self._containers = None, docker.State()
+        elif self._watcher:
+            self._watcher.follow(networks)
+        elif self._shared.answering.is_set():
 
-        def hand_over(state: docker.State) -> None:
-            # The loop may have ended before the thread.
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._heed, state)
+            def hand_over(state: docker.State) -> None:
+                # The loop may have ended before the thread.
+                with suppress(RuntimeError):
+                    loop.call_soon_threadsafe(self._heed, watcher, state)
 
-        watcher = docker.Watcher(self._config.docker_networks, hand_over, unique_local=self._config.docker_unique_local)
-        watcher.start()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            watcher.stop()
+            watcher = self._watcher = docker.Watcher(networks, hand_over)
+            watcher.start()
 
-    def _heed(self, state: docker.State) -> None:
+    def _heed(self, watcher: docker.Watcher, state: docker.State) -> None:
         """Answer for what containers hold now."""
-        before, self._docker = self._docker, state
-        if self._book.publish(docker.DOCKER, docker.rules(state)) and self._uplink:
-            self._uplink.update()
+        if watcher is not self._watcher:
+            return
+        before, self._containers = self._containers, state
+        for station in self._stations.values():
+            station.follow_containers(state)
         docker.report(before, state)
-        if state.fatal and not self.failed.done():
-            self.failed.set_exception(DaemonError(state.fatal))
-
-    async def _open(self) -> Link:
-        """Return the link, as soon as the interface is there and up."""
-        waiting_for = None
-        while True:
-            ifname, obstacle = self._config.ifname, ""
-            try:
-                if ifname == netlink.AUTO:
-                    ifname = (await netlink.snapshot(ifname)).ifname
-                return Link(ifname, allmulti=self._config.multicast.allmulti)
-            except PermissionError as error:
-                raise DaemonError(
-                    "no permission to open a packet socket: run as root, or grant CAP_NET_RAW "
-                    "(systemd: AmbientCapabilities=CAP_NET_RAW; Docker: --cap-add NET_RAW)"
-                ) from error
-            except NotEthernetError as error:
-                obstacle = "not an Ethernet interface: nobody solicits neighbors there"
-                if self._config.ifname != netlink.AUTO:
-                    raise DaemonError(f"{ifname} is {obstacle}; name the uplink with -i ({_there_are()})") from error
-            except OSError as error:
-                obstacle = error.strerror or str(error)
-            except netlink.NetlinkError as error:
-                obstacle = str(error)
-            if not self._config.wait:
-                raise DaemonError(f"{ifname}: {obstacle}; {_there_are()}")
-            if waiting_for != obstacle:
-                waiting_for = obstacle
-                log.warning(
-                    "waiting",
-                    f"waiting for {ifname}: {obstacle}; {_there_are()}",
-                    interface=ifname,
-                    reason=obstacle,
-                )
-                self._report(f"waiting for {ifname}: {obstacle}")
-            await self._look_again()
-
-    async def _look_again(self) -> None:
-        """Wait for something to change that may bring the interface."""
-        if self._config.ifname == netlink.AUTO:
-            await wait(self._news.uplink, _RETRY_AUTO)
-        else:
-            await wait(self._news.link, _RETRY)
+        if state.fatal:
+            self._fail(DaemonError(state.fatal))
 
     async def _summarize(self) -> NoReturn:
         """Once a minute, say what has happened since the last time, if anything has."""
-        before, deaf_before = Tally(), 0
         while True:
             await asyncio.sleep(_SUMMARY)
-            if self._uplink is not None:
-                self._uplink.count_drops()
-            now = self._tally.copy()
-            news = now.since(before)
-            if now != before:
-                log.info("summary", f"last minute: {news}", **news.as_dict())
+            # Each of them: summarize() is not to be skipped for what another one says.
+            if any([station.summarize() for station in self._stations.values()]):  # noqa: C419 - see above
                 self._manager.status(self._status())
-            deaf = deaf_minutes(deaf_before, news, now)
-            if deaf_before < _DEAF <= deaf:
-                self._warn_of_deafness()
-            before, deaf_before = now, deaf
 
-    def _report(self, state: str) -> None:
+    # The service manager
+
+    def _report(self) -> None:
         """Tell the service manager what this is at, from now on.
 
         That it waits for an interface is the end of the start too: the interface may come in an hour or never, and
         neither the boot nor `systemctl start` shall hang or fail for so long.
         """
-        self._state = state
-        self._manager.ready(self._status())
+        if all(station.state for station in self._stations.values()):
+            self._manager.ready(self._status())
 
     def _status(self) -> str:
-        return f"{self._state}; {self._tally}"
+        tally = self._tally_of_gone
+        for station in self._stations.values():
+            tally = tally.plus(station.tally)
+        return "; ".join([*(station.state for station in self._stations.values()), str(tally)])
 
     async def _show_life(self) -> None:
-        """Feed the service manager's watchdog for as long as frames are looked for, or there is no link to look at."""
+        """Feed the service manager's watchdog for as long as every station is alive."""
         if self._manager.watchdog is None:
             return
-        before: tuple[Uplink | None, int] = None, 0
         while True:
-            now = (self._uplink, self._uplink.turns) if self._uplink else (None, 0)
-            if now[0] is None or now != before:
+            # Each of them is asked, or it would be about a longer time when it is asked next.
+            if all([station.is_alive() for station in self._stations.values()]):  # noqa: C419 - see above
                 self._manager.alive()
-            before = now
             await asyncio.sleep(self._manager.watchdog)
 
-    def _warn_of_deafness(self) -> None:
-        """Say that multicast does not arrive."""
-        multicast = self._config.multicast
-        log.warning(
-            "deaf",
-            f"{_DEAF} minutes with solicitations on {self._config.ifname}, and none by multicast: most likely a switch "
-            "that snoops on MLD keeps them away, and addresses that are new to the router are not reachable; "
-            f"{_REMEDIES[multicast]}",
-            interface=self._config.ifname,
-            multicast=multicast.value,
-        )
 
-
-def interfaces() -> str:
-    """Return the names of the interfaces there are, for an error that leaves the choice."""
-    return log.some([name for _, name in if_nameindex()])
-
-
-def _there_are() -> str:
-    return f"there are: {interfaces()}"
+def _networks(config: Config) -> dict[str, bool]:
+    """The Docker networks to follow, and whether their unique-local addresses count."""
+    return {name: each.docker_unique_local for each in config.interfaces for name in each.docker_networks}

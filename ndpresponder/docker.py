@@ -21,10 +21,11 @@ import json
 import os
 import re
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from importlib.util import find_spec
 from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
 from threading import Event, Thread
@@ -154,10 +155,11 @@ class State:
     """Why there is no use in going on, if there is none."""
 
 
-def rules(state: State) -> Iterator[Rule]:
-    """Yield what to answer for."""
-    for name, network in state.networks.items():
-        if network.held:
+def rules(state: State, names: Iterable[str]) -> Iterator[Rule]:
+    """Yield what to answer for where the networks of these names are followed."""
+    for name in names:
+        network = state.networks.get(name)
+        if network and network.held:
             source = source_of(name)
             for address in network.held.addresses:
                 yield Rule(IPv6Network((int(address), 128)), source, lives_here=True)
@@ -174,7 +176,7 @@ def report(before: State, now: State) -> None:
         log.warning(
             "engine",
             f"Docker networks cannot be looked at: {now.obstacle}"
-            + ("; answering for what was known last" if any(rules(now)) else ""),
+            + ("; answering for what was known last" if any(rules(now, now.networks)) else ""),
             reason=now.obstacle,
         )
     elif before.obstacle and not now.obstacle:
@@ -265,20 +267,26 @@ def delays(timing: Timing) -> Iterator[float]:
         delay = min(2 * delay, timing.longest_retry)
 
 
+def is_installed() -> bool:
+    """Whether there is the SDK, without importing it."""
+    return find_spec("docker") is not None
+
+
 class Watcher:
-    """Follows the networks of these names and calls `hand_over` with each new state, in a thread of its own."""
+    """Follows the networks of these names and calls `hand_over` with each new state, in a thread of its own.
+
+    Beside each name is whether the unique-local addresses of its containers count.
+    """
 
     def __init__(
         self,
-        names: tuple[str, ...],
+        networks: Mapping[str, bool],
         hand_over: Callable[[State], None],
         *,
-        unique_local: bool = False,
         timing: Timing | None = None,
     ) -> None:
-        self._names = names
+        self._networks = networks
         self._hand_over = hand_over
-        self._unique_local = unique_local
         self._timing = timing or Timing()
         self._state = State()
         self._stopping = Event()
@@ -291,6 +299,11 @@ class Watcher:
     def start(self) -> None:
         """Begin; the SDK is imported then."""
         self._thread.start()
+
+    def follow(self, networks: Mapping[str, bool]) -> None:
+        """Follow these networks from now on; what is known of those that stay is kept."""
+        self._networks = networks
+        self._news.set()
 
     def stop(self) -> None:
         """Let the threads end, when they are next awake. They keep no process from ending."""
@@ -349,13 +362,13 @@ class Watcher:
             self._listener = _Listener(self._client, self._news, self._timing, refused=deaf)
             self._listener.start()
         networks = {}
-        for name in self._names:
+        for name, unique_local in self._networks.items():
             known = self._state.networks.get(name, Network(None))
             try:
                 network = self._client.inspect_network(name)
                 # An engine takes the beginning of an id for a name, too.
                 there = not isinstance(network, dict) or network.get("Name") == name
-                networks[name] = Network(addresses_of(network, unique_local=self._unique_local) if there else None)
+                networks[name] = Network(addresses_of(network, unique_local=unique_local) if there else None)
             except docker.errors.NotFound:
                 networks[name] = Network(None)
             except docker.errors.APIError as error:

@@ -15,7 +15,7 @@ from enum import Enum
 from typing import Any, NoReturn
 
 from . import log
-from .config import Config, ConfigError, Multicast, Settings, Written, addresses_of, may_be_ifname
+from .config import Config, ConfigError, Interface, Multicast, Written, addresses_of, may_be_ifname, may_be_network
 from .netlink import AUTO
 from .places import Path, places_of
 from .policy import Override
@@ -41,6 +41,13 @@ def _texts(value: object) -> list[str]:
     if not all(isinstance(each, str) and re.fullmatch(r"[^\s,]+", each) for each in values):
         raise _UnfitError('one in quotes, or several in a list: ["…", "…"]')
     return values
+
+
+def _networks(value: object) -> tuple[str, ...]:
+    values: list[Any] = value if isinstance(value, list) else [value]
+    if not all(isinstance(each, str) and may_be_network(each) for each in values):
+        raise _UnfitError('the name of a Docker network in quotes, or several in a list: ["…", "…"]')
+    return tuple(dict.fromkeys(values))
 
 
 def _flag(value: object) -> bool:
@@ -76,7 +83,7 @@ def _member(values: type[Enum]) -> Callable[[object], Any]:
     return _one_of({member.value: member for member in values})
 
 
-# Each key, what it is in Settings or Config, and how it is read.
+# Each key, what it is in Config or Interface, and how it is read.
 _PROCESS: dict[str, tuple[str, Callable[[object], Any]]] = {
     "log-level": ("log_level", _one_of({name: name for name in log.LEVELS})),
     "log-format": ("log_format", _member(log.Format)),
@@ -87,21 +94,23 @@ _POLICY: dict[str, tuple[str, Callable[[object], Any]]] = {
     "multicast": ("multicast", _member(Multicast)),
     "multicast-groups": ("few_groups", _number(1, 65536)),
     "gateway": ("keep_gateway", _one_of({"auto": True, "off": False})),
+    "announce": ("announce", _flag),
+    "docker-unique-local": ("docker_unique_local", _flag),
     "wait": ("wait", _flag),
 }
 _INTERFACE = "interface"
 PROCESS_KEYS = (*_PROCESS,)
 """The keys for the whole process, above the first [[interface]]."""
-INTERFACE_KEYS = ("ifname", "subnet", "exclude", *_POLICY)
+INTERFACE_KEYS = ("ifname", "subnet", "exclude", "docker-network", *_POLICY)
 """The keys of an [[interface]]."""
 
 
-def read_file(path: str) -> Settings:
+def read_file(path: str) -> Config:
     """Return what a configuration file says. Raises ConfigError."""
     return read_text(contents(path), path)
 
 
-def read_text(text: str, path: str) -> Settings:
+def read_text(text: str, path: str) -> Config:
     """Return what the text of a configuration file says; `path` is its name in errors. Raises ConfigError."""
     try:
         document = tomllib.loads(text)
@@ -169,7 +178,7 @@ class _Reader:
         self._path = path
         self._places = places
 
-    def settings(self, document: dict[str, Any]) -> Settings:
+    def settings(self, document: dict[str, Any]) -> Config:
         tables = document.pop(_INTERFACE, [])
         self._check_names((), document, PROCESS_KEYS)
         values = self._values((), document, _PROCESS)
@@ -181,9 +190,10 @@ class _Reader:
             )
         interfaces = tuple(self._interface(number, table) for number, table in enumerate(tables))
         self._check_ifnames([each.ifname for each in interfaces])
-        return Settings(interfaces, **values)
+        self._check_networks(interfaces)
+        return Config(interfaces, **values)
 
-    def _interface(self, number: int, table: dict[str, Any]) -> Config:
+    def _interface(self, number: int, table: dict[str, Any]) -> Interface:
         path: Path = (_INTERFACE, number)
         self._check_names(path, table, INTERFACE_KEYS)
         if "ifname" not in table:
@@ -191,12 +201,16 @@ class _Reader:
         ifname = self._value((*path, "ifname"), table["ifname"], _ifname)
         answered = self._written((*path, "subnet"), table.get("subnet", []))
         excluded = self._written((*path, "exclude"), table.get("exclude", []))
-        if not answered:
+        networks = self._value((*path, "docker-network"), table.get("docker-network", []), _networks)
+        if not answered and not networks:
             self._fail(
-                path, f'nothing to answer for on {_name(ifname)}: it needs a subnet, such as subnet = "2001:db8::/112"'
+                path,
+                f"nothing to answer for on {_name(ifname)}: it needs a subnet or a docker-network, "
+                'such as subnet = "2001:db8::/112"',
             )
-        entries, remarks = addresses_of(answered, excluded)
-        return Config(ifname, entries, remarks=remarks, **self._values(path, table, _POLICY))
+        entries, remarks = addresses_of(answered, excluded, more=bool(networks))
+        values = self._values(path, table, _POLICY)
+        return Interface(ifname, entries, remarks=remarks, docker_networks=networks, **values)
 
     def _values(
         self, path: Path, table: dict[str, Any], keys: Mapping[str, tuple[str, Callable[[object], Any]]]
@@ -235,6 +249,16 @@ class _Reader:
                 self._fail(place, f"{_name(ifname)} has an [[interface]] already, in line {line}; make one of the two")
             if ifname == AUTO and len(ifnames) > 1:
                 self._fail(place, '"auto" can come to be any of the other interfaces; name this one')
+
+    def _check_networks(self, interfaces: tuple[Interface, ...]) -> None:
+        unique_local: dict[str, bool] = {}
+        for number, interface in enumerate(interfaces):
+            for name in interface.docker_networks:
+                if unique_local.setdefault(name, interface.docker_unique_local) != interface.docker_unique_local:
+                    self._fail(
+                        (_INTERFACE, number, "docker-network"),
+                        f"{_name(name)} has another docker-unique-local at another [[interface]]; give it the same",
+                    )
 
     def _place(self, path: Path) -> str:
         while path not in self._places and path:

@@ -19,6 +19,7 @@ from .packet import ETHERTYPE_IPV6
 # linux/ethtool.h and asm-generic/socket.h.
 _SOL_PACKET = 263
 _PACKET_ADD_MEMBERSHIP = 1
+_PACKET_DROP_MEMBERSHIP = 2
 _PACKET_STATISTICS = 6
 _PACKET_IGNORE_OUTGOING = 23
 _PACKET_MR_ALLMULTI = 2
@@ -70,11 +71,8 @@ class Link:
             self._socket.setsockopt(SOL_SOCKET, SO_RCVBUF, _RECEIVE_BUFFER)
             self._socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
             self.index = _index(ifname)
-            if allmulti:
-                # The solicited-node groups of addresses that are not the host's own: without this the interface's
-                # own filter drops them.
-                membership = _PACKET_MREQ.pack(self.index, _PACKET_MR_ALLMULTI, 0, b"")
-                self._socket.setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, membership)
+            self._allmulti = False
+            self.receive_all_multicast(wanted=allmulti)
             self._socket.bind((ifname, ETHERTYPE_IPV6))
             *_, hardware_type, _ = self._socket.getsockname()
             error = self._socket.getsockopt(SOL_SOCKET, SO_ERROR)
@@ -91,6 +89,17 @@ class Link:
     def close(self) -> None:
         """Leave the interface as it was."""
         self._socket.close()
+
+    def receive_all_multicast(self, *, wanted: bool) -> None:
+        """Ask the interface for all multicast from now on, or no more. Raises OSError (ENODEV) when it is no more."""
+        if wanted == self._allmulti:
+            return
+        # The solicited-node groups of addresses that are not the host's own: without this the interface's own filter
+        # drops them.
+        membership = _PACKET_MREQ.pack(self.index, _PACKET_MR_ALLMULTI, 0, b"")
+        action = _PACKET_ADD_MEMBERSHIP if wanted else _PACKET_DROP_MEMBERSHIP
+        self._socket.setsockopt(_SOL_PACKET, action, membership)
+        self._allmulti = wanted
 
     def fileno(self) -> int:
         """Return the file descriptor, for an event loop."""

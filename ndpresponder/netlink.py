@@ -17,7 +17,6 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from enum import Enum
 from errno import ENOBUFS
 from ipaddress import IPv6Address, IPv6Interface
 from socket import AF_INET6, AF_NETLINK, SOCK_RAW, if_indextoname, if_nametoindex, socket
@@ -178,13 +177,24 @@ def main(ifname: str) -> None:
     print(json.dumps(reply))  # noqa: T201 - the parent reads it
 
 
-class Topic(Enum):
-    """What a change is about."""
+class Changed(NamedTuple):
+    """What messages are about."""
 
-    LINK = "link"
+    link: bool = False
     """Some interface has come, gone, or changed its name, state or MAC."""
-    UPLINK = "uplink"
-    """An address of an interface, or a default route."""
+    route: bool = False
+    """A default route."""
+    addresses: frozenset[int] = frozenset()
+    """The IPv6 addresses of the interfaces with these indexes."""
+    lost: bool = False
+    """Messages were lost: anything may have changed."""
+
+    def concerns(self, index: int) -> bool:
+        """Whether it takes another snapshot of the interface with this index to know."""
+        return self.lost or self.route or index in self.addresses
+
+
+ANYTHING = Changed(link=True, lost=True)
 
 
 class Changes:
@@ -202,35 +212,36 @@ class Changes:
         """Hear no more."""
         self._socket.close()
 
-    async def wait(self, index: int) -> set[Topic]:
-        """Wait for messages, and return what they mean for the interface with this index: nothing, in most cases."""
+    async def wait(self) -> Changed:
+        """Wait for messages, and return what they are about: nothing that matters, in most cases."""
         try:
             messages = await asyncio.get_running_loop().sock_recv(self._socket, _LONGEST_MESSAGES)
         except OSError as error:
             if error.errno != ENOBUFS:
                 raise
-            # Messages were lost: anything may have changed.
-            return set(Topic)
-        return topics_of(messages, index)
+            return ANYTHING
+        return changed_by(messages)
 
 
-def topics_of(messages: bytes, index: int) -> set[Topic]:
-    """Return what a datagram of netlink messages means for an interface. Any bytes give a value.
+def changed_by(messages: bytes) -> Changed:
+    """Return what a datagram of netlink messages is about. Any bytes give a value.
 
-    The addresses of other interfaces mean nothing, nor does a full routing table that comes and goes: only its default
-    routes do.
+    A full routing table that comes and goes means nothing: only its default routes do.
     """
-    topics: set[Topic] = set()
+    link = route = False
+    addresses = set()
     at = 0
     while at + _MESSAGE.size <= len(messages):
         length, kind, dst_len, ifa_index = _MESSAGE.unpack_from(messages, at)
         if kind in _RTM_LINK:
-            topics.add(Topic.LINK)
-        elif (kind in _RTM_ADDRESS and ifa_index == index) or (kind in _RTM_ROUTE and dst_len == 0):
-            topics.add(Topic.UPLINK)
+            link = True
+        elif kind in _RTM_ADDRESS:
+            addresses.add(ifa_index)
+        elif kind in _RTM_ROUTE and dst_len == 0:
+            route = True
         # netlink(7): each message begins at a multiple of 4.
         at += max(_MESSAGE.size, (length + 3) & ~3)
-    return topics
+    return Changed(link, route, frozenset(addresses))
 
 
 class Neighbor(NamedTuple):

@@ -57,6 +57,16 @@ class Tally:
             self.multicast - earlier.multicast,
         )
 
+    def plus(self, other: "Tally") -> "Tally":
+        """Return the sum of both."""
+        return Tally(
+            self.answered + other.answered,
+            self.refused + other.refused,
+            self.unsent + other.unsent,
+            self.dropped + other.dropped,
+            self.multicast + other.multicast,
+        )
+
     def as_dict(self) -> dict[str, object]:
         """Return the counts for a log line."""
         return {
@@ -90,6 +100,8 @@ class Responder:
 
     def __init__(self, link: Link, policy: Policy, tally: Tally) -> None:
         self.policy = policy
+        self.verbose = log.verbose()
+        """Whether there is a log line for each frame."""
         self.turns = 0
         """How often run() has looked for a frame: it grows at least every link.PATIENCE seconds."""
         self._link = link
@@ -116,7 +128,7 @@ class Responder:
 
     def run(self) -> None:
         """Answer until stop() is called. Raises OSError when the interface went down or away."""
-        tally, verbose = self._tally, log.verbose()
+        tally = self._tally
         receive, send = self._link.receive, self._link.send
         while not self._stopping.is_set():
             self.turns += 1
@@ -129,7 +141,7 @@ class Responder:
             if frame is None:
                 continue
             reply = answer(frame, self._addresses, self.policy)
-            if verbose:
+            if self.verbose:
                 _trace(frame, reply)
             if not isinstance(reply, bytes):
                 tally.refused[reply] += 1

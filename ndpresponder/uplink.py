@@ -7,10 +7,11 @@ is doing.
 
 import asyncio
 from collections import Counter
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from errno import ENODEV
+from functools import partial
 from ipaddress import IPv6Network
 from threading import Thread
 from typing import NoReturn
@@ -18,7 +19,7 @@ from typing import NoReturn
 from . import log, netlink
 from .addresses import AddressBook, AddressSet, Refusal, Rule
 from .announce import Announcer
-from .config import FEW_GROUPS, Config, Multicast
+from .config import FEW_GROUPS, Interface, Multicast
 from .docker import source_of
 from .filter import Filter
 from .gateway import Keeper
@@ -37,14 +38,22 @@ _UPLINK = "uplink"
 
 
 @dataclass(slots=True)
+class Shared:
+    """What the interfaces of a process have in common."""
+
+    answering: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set as soon as one of them is answered on: what is slow can begin."""
+    looking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while a snapshot is taken: each is a process of 20 MB or more, and one event can make all take one."""
+
+
+@dataclass(slots=True)
 class News:
     """What has changed and not been looked at yet; `index` is the number of the interface that matters."""
 
     index: int = 0
     link: asyncio.Event = field(default_factory=asyncio.Event)
     uplink: asyncio.Event = field(default_factory=asyncio.Event)
-    answering: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set as soon as there have been answers: what is slow can begin."""
 
 
 class Uplink:
@@ -54,23 +63,29 @@ class Uplink:
     themselves. `news` tells when to look again.
     """
 
-    def __init__(self, link: Link, config: Config, book: AddressBook, tally: Tally, news: News) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917 - what outlives it is not its own
+        self, link: Link, config: Interface, book: AddressBook, tally: Tally, news: News, shared: Shared
+    ) -> None:
         self._link = link
         self._config = config
         self._book = book
         self._tally = tally
         self._news = news
+        self._shared = shared
         self._ifname, mac = link.identity()
         policy = Policy(mac, config.router, config.override)
         self._responder = Responder(link, policy, tally)
         self._memberships = Memberships(link.index)
         self._keeper = Keeper() if config.keep_gateway else None
         self._announcer = Announcer(link, policy) if config.announce else None
+        # Each under the object whose work it is, or its name.
+        self._beside: dict[object, asyncio.Task[NoReturn]] = {}
         self._snapshot: netlink.Snapshot | None = None
         self._inside: list[str] = []
         self._link_local: bytes | None = None
         self._not_joined: str | None = None
         self._looked = asyncio.Event()
+        self._lost: asyncio.Future[NoReturn] = asyncio.get_running_loop().create_future()
 
     @property
     def turns(self) -> int:
@@ -81,60 +96,100 @@ class Uplink:
         """Answer from now on. What follows is run()."""
         self._news.index = self._link.index
         compiled = self._responder.update(self._book.addresses)
-        self._lost = self._start_answering()
+        self._start_answering()
         self._join()
         self._announce(compiled)
-        self._news.answering.set()
+        self._shared.answering.set()
 
     async def run(self) -> None:
         """Go on until the interface is lost, or is another one; what ended it is in the log."""
-        running = [self._lost, *map(asyncio.ensure_future, self._followers())]
+        self._adapt()
         try:
-            # Each ends only by an error.
-            ended, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            ended.pop().result()
+            await self._lost
         except OSError as error:
             log.warning("lost", f"lost {self._ifname}: {error.strerror}", interface=self._ifname, reason=error.strerror)
         finally:
             self._responder.stop()
-            for task in running:
+            for task in self._beside.values():
                 task.cancel()
             # They may have something to send before they end.
-            await asyncio.gather(*running, return_exceptions=True)
+            await asyncio.gather(*self._beside.values(), return_exceptions=True)
             self._memberships.close()
             self.count_drops()
 
-    def _followers(self) -> Iterator[Coroutine[None, None, NoReturn]]:
-        yield self._follow_link()
-        yield self._follow_snapshots()
+    def reconfigure(self, config: Interface) -> None:
+        """Do as this says from now on, and answer for what the book has now; the link goes on without a break."""
+        before, self._config = self._config, config
+        policy = replace(self._responder.policy, router=config.router, override=config.override)
+        if not config.keep_gateway:
+            self._keeper = None
+        elif self._keeper is None:
+            self._keeper = Keeper()
+        if not config.announce:
+            self._announcer = None
+        elif self._announcer is None or policy != self._responder.policy:
+            # What is announced has these flags too, and the router does not know them yet.
+            self._announcer = Announcer(self._link, policy)
+        self._responder.policy = policy
+        # Going away: that is told by the link itself.
+        with suppress(OSError):
+            self._link.receive_all_multicast(wanted=config.multicast.allmulti)
+        compiled = self.update()
+        self._adapt()
+        self._announce(compiled)
+        if self._snapshot:
+            self._tell_of_owned(self._snapshot)
+            if config.prefixes != before.prefixes:
+                self._warn_of_others(self._snapshot)
+
+    def set_verbose(self) -> None:
+        """Log what the level that has been set asks for."""
+        self._responder.verbose = log.verbose()
+
+    def _adapt(self) -> None:
+        """Begin what is to be done beside answering now, and end what no longer is."""
+        wanted = dict(self._followers())
+        for owner in self._beside.keys() - wanted.keys():
+            self._beside.pop(owner).cancel()
+        for owner, follow in wanted.items():
+            if owner not in self._beside:
+                self._beside[owner] = task = asyncio.ensure_future(follow())
+                task.add_done_callback(self._lose_by)
+
+    def _followers(self) -> Iterator[tuple[object, Callable[[], Coroutine[None, None, NoReturn]]]]:
+        yield "link", self._follow_link
+        yield "snapshots", self._follow_snapshots
         if self._keeper:
-            yield self._keeper.run(self._ifname, self._link.index)
+            yield self._keeper, partial(self._keeper.run, self._ifname, self._link.index)
         if self._announcer:
-            yield self._announcer.run(self._ifname)
+            yield self._announcer, partial(self._announcer.run, self._ifname)
         if self._config.multicast is Multicast.MRD:
-            yield self._pose_as_multicast_router()
+            yield "multicast router", self._pose_as_multicast_router
+
+    def _lose_by(self, task: "asyncio.Task[NoReturn]") -> None:
+        """Each of them ends only by an error, and so does this uplink."""
+        if not task.cancelled() and (error := task.exception()):
+            self._lose(error)
+
+    def _lose(self, error: BaseException) -> None:
+        if not self._lost.done():
+            self._lost.set_exception(error)
 
     def count_drops(self) -> None:
         """Bring the count of what the kernel dropped up to date."""
         self._tally.dropped += self._link.drops()
 
-    def _start_answering(self) -> "asyncio.Future[NoReturn]":
-        """Answer in a thread of its own. What is returned has its error, as soon as it ends by one."""
+    def _start_answering(self) -> None:
+        """Answer in a thread of its own, until it is stopped or ends by an error."""
         loop = asyncio.get_running_loop()
-        lost: asyncio.Future[NoReturn] = loop.create_future()
-
-        def lose(error: Exception) -> None:
-            if not lost.done():
-                lost.set_exception(error)
 
         def answer() -> None:
             try:
                 self._responder.run()
             except Exception as error:  # noqa: BLE001 - it is raised where the future is waited for
-                loop.call_soon_threadsafe(lose, error)
+                loop.call_soon_threadsafe(self._lose, error)
 
         Thread(target=answer, name=f"answering on {self._ifname}", daemon=True).start()
-        return lost
 
     def _announce(self, compiled: Filter) -> None:
         prefixes, multicast = self._config.prefixes, self._config.multicast
@@ -185,12 +240,13 @@ class Uplink:
         sources = Counter(rule.source for _, _, rule in self._book.addresses.decided())
         return {name: sources[source_of(name)] for name in self._config.docker_networks}
 
-    def update(self) -> None:
-        """Answer for what the book has now."""
-        self._responder.update(self._book.addresses)
+    def update(self) -> Filter:
+        """Answer for what the book has now, and return the filter that lets it through."""
+        compiled = self._responder.update(self._book.addresses)
         self._join()
         self._tell_keeper()
         self._introduce()
+        return compiled
 
     def _introduce(self) -> None:
         """Announce what has come to live here, once it is known to whom; without netlink, to whoever listens."""
@@ -205,11 +261,12 @@ class Uplink:
 
     def _join(self) -> None:
         """Be a member of the solicited-node groups of what is answered for now, where that is wanted."""
-        if not self._config.multicast.joins:
-            return
         obstacle = None
+        joins = self._config.multicast.joins
         try:
-            self._memberships.follow(groups_of(self._book.addresses, self._config.few_groups).joined)
+            self._memberships.follow(
+                groups_of(self._book.addresses, self._config.few_groups).joined if joins else frozenset()
+            )
         except OSError as error:
             obstacle = error.strerror
         before, self._not_joined = self._not_joined, obstacle
@@ -258,12 +315,13 @@ class Uplink:
         loop = asyncio.get_running_loop()
         while True:
             self._news.uplink.clear()
-            begun = loop.time()
             if self._not_joined:
                 self._join()
             patience = _RETRY if self._not_joined else None
             try:
-                snapshot = await netlink.snapshot(self._config.ifname)
+                async with self._shared.looking:
+                    begun = loop.time()
+                    snapshot = await netlink.snapshot(self._config.ifname)
             except netlink.NetlinkError as error:
                 patience = _RETRY
                 log.warning(
@@ -293,8 +351,12 @@ class Uplink:
             return
         self.update()
         self._warn_of_others(snapshot)
+        self._tell_of_owned(snapshot)
+
+    def _tell_of_owned(self, snapshot: netlink.Snapshot) -> None:
+        """Tell what of the prefixes is held by others, if that is new."""
         configured = AddressSet(self._config.entries)
-        addresses = (refusal.prefix.network_address for refusal in owned)
+        addresses = (refusal.prefix.network_address for refusal in _owned(snapshot))
         inside = sorted(str(address) for address in addresses if isinstance(configured.lookup(int(address)), Rule))
         if inside == self._inside:
             return
@@ -315,7 +377,7 @@ class Uplink:
                 if on_link.subnet_of(prefix):
                     log.warning(
                         "covers-link",
-                        f"-n {prefix} covers all of {on_link}, the on-link prefix of {self._ifname}: no other host "
+                        f"{prefix} covers all of {on_link}, the on-link prefix of {self._ifname}: no other host "
                         "there can take a new address, and a scan can fill the router's neighbor table; "
                         "name only the part that is yours",
                         interface=self._ifname,

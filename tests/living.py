@@ -13,7 +13,7 @@ from lab import wait_until
 from namespaces import Namespace
 
 from ndpresponder.addresses import Rule
-from ndpresponder.config import Config
+from ndpresponder.config import Config, Interface
 from ndpresponder.daemon import _Daemon
 from ndpresponder.policy import Override
 
@@ -42,7 +42,7 @@ class Living(logging.Handler):
         super().__init__()
         self._host = host
         self._addresses = addresses
-        self._config = Config("eth0", (), router, override, wait=True, remarks=(), announce=announce)
+        self._config = Interface("eth0", (), router, override, wait=True, remarks=(), announce=announce)
         self._started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[None], _Daemon]] = Future()
         self._thread = Thread(target=self._run)
         self.lines: list[dict[str, Any]] = []
@@ -67,7 +67,8 @@ class Living(logging.Handler):
         self._thread.start()
         self._loop, self._serving, self._daemon = self._started.result(_PATIENCE)
         # The uplink's own addresses and gateways are known.
-        wait_until(lambda: bool(self._daemon._uplink and self._daemon._uplink._looked.is_set()), "a look", _PATIENCE)
+        [station] = self._daemon._stations.values()
+        wait_until(lambda: bool(station._uplink and station._uplink._looked.is_set()), "a look", _PATIENCE)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -79,9 +80,9 @@ class Living(logging.Handler):
         """Let these addresses, and no others, live behind the host from now on."""
 
         async def turn_the_page() -> None:
-            daemon = self._daemon
-            if daemon._book.publish(_SOURCE, _rules(addresses)) and daemon._uplink:
-                daemon._uplink.update()
+            [station] = self._daemon._stations.values()
+            if station._book.publish(_SOURCE, _rules(addresses)) and station._uplink:
+                station._uplink.update()
 
         asyncio.run_coroutine_threadsafe(turn_the_page(), self._loop).result(_PATIENCE)
 
@@ -91,8 +92,9 @@ class Living(logging.Handler):
             asyncio.run(self._serve())
 
     async def _serve(self) -> None:
-        daemon = _Daemon(self._config)
-        daemon._book.publish(_SOURCE, _rules(self._addresses))
+        daemon = _Daemon(Config((self._config,)))
+        [station] = daemon._stations.values()
+        station._book.publish(_SOURCE, _rules(self._addresses))
         serving = asyncio.ensure_future(daemon.serve())
         self._started.set_result((asyncio.get_running_loop(), serving, daemon))
         await serving

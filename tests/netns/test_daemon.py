@@ -188,7 +188,7 @@ def test_a_summary_while_there_is_something_to_say(wire: Wire) -> None:
     event(program, "summary", 2)
 
     assert program.stop() == 0
-    expected = {"level": "info", "event": "summary", "message": "last minute: answered 1"}
+    expected = {"level": "info", "event": "summary", "message": "last minute on eth0: answered 1", "interface": "eth0"}
     counts = {"answered": 1, "refused": {}, "unsent": {}, "dropped": 0}
     assert [without(line, "time") for line in events(program, "summary")] == [expected | counts] * 2
     assert events(program)[-1]["message"] == "stopped: answered 2"
@@ -430,7 +430,7 @@ def test_a_prefix_that_covers_the_link(wire: Wire, prefix: str, *, warned: bool)
         {
             "level": "warn",
             "event": "covers-link",
-            "message": f"-n {prefix} covers all of 2001:db8:0:1::/64, the on-link prefix of eth0: no other host there "
+            "message": f"{prefix} covers all of 2001:db8:0:1::/64, the on-link prefix of eth0: no other host there "
             "can take a new address, and a scan can fill the router's neighbor table; "
             "name only the part that is yours",
             "interface": "eth0",

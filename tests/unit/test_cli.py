@@ -15,11 +15,12 @@ import pytest
 from ndpresponder import __version__
 from ndpresponder.addresses import AddressSet
 from ndpresponder.config import parse_addresses
-from ndpresponder.daemon import interfaces
+from ndpresponder.file import INTERFACE_KEYS, PROCESS_KEYS
 from ndpresponder.filter import compile_filter, disassemble, numbers
+from ndpresponder.station import interfaces
 
 PREFIX = "2001:db8::/112"
-NO_NAME = "name the uplink with -i; there are: "
+NO_NAME = "name the uplink with -i, or a configuration file with -c; there are: "
 NO_NETWORK = "not the name of a Docker network; docker network ls lists them"
 EXCLUDED = "nothing to answer for: all that is named is excluded"
 NOTHING = "nothing to answer for: name a prefix or an address, such as -n 2001:db8::/112"
@@ -241,10 +242,56 @@ def test_help_names_every_option_and_command() -> None:
     }
     assert "NDPRESPONDER_LOG" in printed
     commands = re.findall(r"^  ([\w-]+)  ", printed.partition("\nCommands:\n")[2], re.MULTILINE)
-    assert commands == ["check", "filter", "import-ndppd"]
+    assert commands == ["check", "filter", "import-ndppd", "reload"]
 
 
 # Configuration files
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option", "key"),
+    [
+        (("-i", ABSENT), "-i", "ifname"),
+        (("--subnet", PREFIX), "-n", "subnet"),
+        (("-x", PREFIX), "-x", "exclude"),
+        (("-N", "web"), "-N", "docker-network"),
+        (("--docker-unique-local",), "--docker-unique-local", "docker-unique-local"),
+        (("--no-router",), "--router", "router"),
+        (("--override", "auto"), "--override", "override"),
+        (("--multicast-groups", "5"), "--multicast-groups", "multicast-groups"),
+        (("--no-wait",), "--wait", "wait"),
+        (("--gateway", "off"), "--gateway", "gateway"),
+        (("--no-announce",), "--announce", "announce"),
+    ],
+)
+def test_what_goes_into_the_file(arguments: tuple[str, ...], option: str, key: str) -> None:
+    assert key in INTERFACE_KEYS
+    assert usage_error("-c", "a.toml", *arguments) == (
+        f"{option} does not go with -c; a.toml can say it, with the key {key}"
+    )
+
+
+def test_a_file_that_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "f.toml"
+    assert usage_error("-c", str(path)) == f"{path}: No such file or directory"
+    assert usage_error("check", "-c", str(path)) == f"{path}: No such file or directory"
+    assert usage_error("reload", "-c", str(path)) == f"{path}: No such file or directory"
+
+
+def test_options_for_the_log_go_with_a_file(tmp_path: Path) -> None:
+    """As far as to an interface that is missing."""
+    path = tmp_path / "f.toml"
+    path.write_text(f'log-format = "json"\n[[interface]]\nifname = "{ABSENT}"\nsubnet = "::2"\nwait = false\n')
+    done = ndpresponder("-c", str(path), "--log-format", "human", level="FATAL")
+    assert done.returncode == 1
+    assert re.fullmatch(rf"\d\d:\d\d:\d\d fatal: {ABSENT}: No such device; there are: [^\n]*\n", done.stderr)
+
+
+def test_every_key_is_a_flag() -> None:
+    printed = ndpresponder("--help").stdout
+    flags = set(re.findall(r"--([\w-]+)", printed))
+    assert {*INTERFACE_KEYS, *PROCESS_KEYS} <= flags
+
 
 FILE = """\
 [[interface]]

@@ -5,7 +5,7 @@ from ipaddress import IPv6Network
 import pytest
 
 from ndpresponder.addresses import Refusal, Rule
-from ndpresponder.config import Config, ConfigError, parse_addresses, parse_networks
+from ndpresponder.config import ConfigError, Interface, parse_addresses, parse_networks
 from ndpresponder.policy import Override
 from ndpresponder.verdict import Verdict
 
@@ -166,7 +166,7 @@ def test_wider_than_64() -> None:
 
 def test_the_prefixes_of_a_config_are_those_answered_for_in_their_order() -> None:
     entries, remarks = parse_addresses(["fd00::5", "2001:db8::/112"], ["2001:db8::e000/120"])
-    config = Config("eth0", entries, router=True, override=Override.AUTO, wait=True, remarks=remarks)
+    config = Interface("eth0", entries, router=True, override=Override.AUTO, wait=True, remarks=remarks)
 
     assert config.prefixes == [IPv6Network("fd00::5/128"), IPv6Network("2001:db8::/112")]
 
@@ -181,7 +181,7 @@ def test_with_more_to_answer_for_nothing_is_left_of_the_prefixes() -> None:
     with pytest.raises(ConfigError) as caught:
         parse_addresses(["2001:db8::/112"], ["2001:db8::/112"], more=True)
 
-    assert str(caught.value) == ALL_EXCLUDED
+    assert str(caught.value) == f"-n 2001:db8::/112: {ALL_EXCLUDED}"
 
 
 def test_each_network_once_in_their_order() -> None:

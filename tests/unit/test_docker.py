@@ -112,8 +112,9 @@ def test_what_is_no_network(described: object) -> None:
 
 
 def test_what_is_held_lives_here() -> None:
-    state = State({"web": Network(held("2001:db8::2")), "mail": Network(held("2001:db8::3")), "gone": Network(None)})
-    assert set(rules(state)) == {
+    held_there = {"web": "2001:db8::2", "mail": "2001:db8::3", "another interface's": "2001:db8::4"}
+    state = State({name: Network(held(address)) for name, address in held_there.items()} | {"gone": Network(None)})
+    assert set(rules(state, ["web", "mail", "gone", "new"])) == {
         Rule(IPv6Network("2001:db8::2"), "docker:web", lives_here=True),
         Rule(IPv6Network("2001:db8::3"), "docker:mail", lives_here=True),
     }

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ndpresponder.addresses import Refusal, Rule
-from ndpresponder.config import Config, ConfigError, Multicast, Settings
+from ndpresponder.config import Config, ConfigError, Interface, Multicast
 from ndpresponder.file import INTERFACE_KEYS, PROCESS_KEYS, read_file, read_text
 from ndpresponder.log import Format
 from ndpresponder.policy import Override
@@ -23,7 +23,12 @@ ETH0 = '[[interface]]\nifname = "eth0"\nsubnet = "2001:db8::/112"\n'
 ETH1 = '[[interface]]\nifname = "eth1"\nsubnet = "2001:db8:1::/112"\n'
 ALLOWED_HERE = f"allowed: {', '.join(INTERFACE_KEYS)}"
 ALLOWED_ABOVE = f"allowed: {', '.join(PROCESS_KEYS)}, [[interface]]"
-PREFIXES = 'one in quotes, or several in a list: ["…", "…"]'
+LIST = '["…", "…"]'
+PREFIXES = f"one in quotes, or several in a list: {LIST}"
+
+
+NO_SUBNET = 'it needs a subnet or a docker-network, such as subnet = "2001:db8::/112"'
+NETWORKS = f"the name of a Docker network in quotes, or several in a list: {LIST}"
 
 
 def rule(prefix: str) -> Rule:
@@ -54,14 +59,17 @@ multicast = "mrd"
 multicast-groups = 65536
 gateway = "off"
 wait = false
+docker-network = ["web", "mail", "web"]
+docker-unique-local = true
+announce = false
 
 [[interface]]
 ifname = "br0.7"
-subnet = "2001:db8:2::/64"
+docker-network = "other"
 """
-    assert read_text(text, "f.toml") == Settings(
+    assert read_text(text, "f.toml") == Config(
         (
-            Config(
+            Interface(
                 "eth0",
                 (
                     rule("2001:db8::/112"),
@@ -74,8 +82,11 @@ subnet = "2001:db8:2::/64"
                 multicast=Multicast.MRD,
                 few_groups=65536,
                 keep_gateway=False,
+                docker_networks=("web", "mail"),
+                docker_unique_local=True,
+                announce=False,
             ),
-            Config("br0.7", (rule("2001:db8:2::/64"),)),
+            Interface("br0.7", (), docker_networks=("other",)),
         ),
         "DEBUG",
         Format.JSON,
@@ -121,17 +132,21 @@ def test_remarks_name_the_line() -> None:
         ("\n[[interface]]\n", '2: an [[interface]] needs an ifname, such as ifname = "eth0"'),
         (
             '[[interface]]\n\nifname = "eth0"\n',
-            '1: nothing to answer for on eth0: it needs a subnet, such as subnet = "2001:db8::/112"',
+            f"1: nothing to answer for on eth0: {NO_SUBNET}",
         ),
         (
             '[[interface]]\nifname = "eth0"\nsubnet = []\n',
-            '1: nothing to answer for on eth0: it needs a subnet, such as subnet = "2001:db8::/112"',
+            f"1: nothing to answer for on eth0: {NO_SUBNET}",
         ),
         (
             ETH0 + 'exclude = "2001:db8::/112"\n',
             "3: subnet 2001:db8::/112: nothing to answer for: all that is named is excluded",
         ),
         (ETH0 + ETH1 + ETH0, "8: eth0 has an [[interface]] already, in line 2; make one of the two"),
+        (
+            f'{ETH0}docker-network = ["a", "b"]\n{ETH1}docker-unique-local = true\ndocker-network = ["c", "b"]\n',
+            "9: b has another docker-unique-local at another [[interface]]; give it the same",
+        ),
         (ETH0 + ETH1.replace("eth1", "auto"), '5: "auto" can come to be any of the other interfaces; name this one'),
     ],
 )
@@ -159,6 +174,9 @@ def test_what_does_not_belong_there(text: str, message: str) -> None:
             )
             for value in ("0", "65537", "1.5", "true", '"8"')
         ),
+        ('docker-network = ""', f'docker-network cannot be ""; allowed: {NETWORKS}'),
+        ('docker-network = ["web", "a/b"]', f'docker-network cannot be ["web", "a/b"]; allowed: {NETWORKS}'),
+        ("docker-network = true", f"docker-network cannot be true; allowed: {NETWORKS}"),
         ("exclude = 1", f"exclude cannot be 1; allowed: {PREFIXES}"),
         ('exclude = ["::", 1]', f'exclude cannot be ["::", 1]; allowed: {PREFIXES}'),
         ('exclude = "a, b"', f'exclude cannot be "a, b"; allowed: {PREFIXES}'),
@@ -291,11 +309,11 @@ def test_the_reference_file_has_every_key() -> None:
 
 
 def test_the_reference_file_states_the_defaults() -> None:
-    assert read_text(reference(), "f.toml") == Settings((Config("eth0", (rule("2001:db8:1::d000/120"),)),))
+    assert read_text(reference(), "f.toml") == Config((Interface("eth0", (rule("2001:db8:1::d000/120"),)),))
 
 
 def test_every_field_has_a_key() -> None:
-    """The other way round: what a Config can be, a file can say."""
+    """The other way round: what a Interface can be, a file can say."""
     changed: dict[str, Any] = {
         "router": "false",
         "override": '"never"',
@@ -303,9 +321,12 @@ def test_every_field_has_a_key() -> None:
         "multicast-groups": "1",
         "gateway": '"off"',
         "wait": "false",
+        "announce": "false",
+        "docker-network": '"web"',
+        "docker-unique-local": "true",
     }
     lines = "".join(f"{key} = {value}\n" for key, value in changed.items())
     [config] = read_text(ETH0 + lines, "f.toml").interfaces
-    default = Config("eth0", ())
-    same = {field.name for field in fields(Config) if getattr(config, field.name) == getattr(default, field.name)}
-    assert same == {"ifname", "remarks", "announce", "docker_networks", "docker_unique_local"}
+    default = Interface("eth0", ())
+    same = {field.name for field in fields(Interface) if getattr(config, field.name) == getattr(default, field.name)}
+    assert same == {"ifname", "remarks"}

@@ -11,10 +11,11 @@ PACKAGE = Path(__file__).parents[2] / "ndpresponder"
 # A module imports only from the layers above its own line.
 LAYERS = [
     {"__init__", "verdict", "policy", "addresses"},
-    {"packet", "filter", "config", "link", "netlink", "log", "docker", "places", "systemd"},
+    {"packet", "filter", "config", "link", "netlink", "log", "docker", "places", "systemd", "claim"},
     {"announce", "decide", "gateway", "multicast", "file"},
     {"responder", "ndppd", "report"},
     {"uplink"},
+    {"station"},
     {"daemon"},
     {"cli", "__main__"},
 ]

@@ -78,7 +78,7 @@ def follow(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Follow]:
             follower = Follower()
             quick = {"retry": 0.01, "longest_retry": 0.02, "resync": NEVER, "silence": NEVER, "settle": 0.001}
             timing = Timing(**{**quick, **times})
-            watcher = Watcher(names or ("web",), follower.take, timing=timing)
+            watcher = Watcher(dict.fromkeys(names or ("web",), False), follower.take, timing=timing)
             undo.callback(watcher.stop)
             watcher.start()
             return follower

@@ -1,0 +1,216 @@
+"""One interface of the configuration: waits for it, and answers on it, however often it goes and comes.
+
+What is kept here outlives the interface: what to answer for there, and the counts.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import closing
+from socket import if_nameindex
+from typing import NoReturn
+
+from . import docker, log, netlink
+from .addresses import AddressBook
+from .config import STATIC, Interface, Multicast
+from .link import Link, NotEthernetError
+from .responder import Tally, deaf_minutes
+from .uplink import News, Shared, Uplink, wait
+
+_RETRY = 0.5
+"""Seconds between two looks at whether a missing interface is back."""
+_RETRY_AUTO = 5.0
+"""The same for a default route, which costs a snapshot; where there is netlink, it is told of at once."""
+_PAUSE = 0.2
+"""Seconds between losing a link and opening one."""
+_DEAF = 3
+"""After how many minutes with solicitations, but none by multicast, that is worth a warning."""
+_JOIN_OR_POSE = "try --multicast auto for addresses and small prefixes, --multicast mrd for wide ones"
+_REMEDIES = {
+    Multicast.AUTO: "try --multicast mrd",
+    Multicast.ALLMULTI: _JOIN_OR_POSE,
+    Multicast.JOIN: "try --multicast mrd",
+    Multicast.MRD: "and it drops what --multicast mrd sends: ask those who run it",
+}
+
+
+class DaemonError(Exception):
+    """The daemon cannot go on. The message is one line that names the thing and the way out."""
+
+
+class _ObstacleError(Exception):
+    """There is no link to be had of an interface, as long as this is so."""
+
+    def __init__(self, ifname: str, reason: str) -> None:
+        super().__init__(f"{ifname}: {reason}")
+        self.reason = reason
+
+
+class Station:
+    """Answers as `config` says, while serve() runs.
+
+    `state` is what it is at, in words; `told` is called when it changes.
+    """
+
+    def __init__(self, config: Interface, shared: Shared, told: Callable[[], None]) -> None:
+        self.config = config
+        self.tally = Tally()
+        self.state = ""
+        self._shared = shared
+        self._told = told
+        self._book = AddressBook()
+        self._book.publish(STATIC, config.entries)
+        self._news = News()
+        self._link: Link | None = None
+        self._uplink: Uplink | None = None
+        self._turns: tuple[Uplink | None, int] = None, 0
+        self._last_minute = Tally()
+        self._deaf = 0
+
+    async def prepare(self) -> None:
+        """Open the link, if the interface is there. Raises DaemonError if that is wanted at once, or hopeless."""
+        try:
+            self._link = await self._attempt()
+        except _ObstacleError as obstacle:
+            self._check_patience(obstacle)
+
+    def abandon(self) -> None:
+        """Take back what was prepared."""
+        if self._link:
+            self._link.close()
+            self._link = None
+
+    async def serve(self) -> NoReturn:
+        """Answer until cancelled. Raises DaemonError when that is impossible."""
+        while True:
+            with closing(self._link or await self._open()) as link:
+                self._link = None
+                self._uplink = Uplink(link, self.config, self._book, self.tally, self._news, self._shared)
+                try:
+                    self._uplink.start()
+                    self._become(f"answering on {link.identity()[0]} for {log.some(self.config.prefixes)}")
+                    await self._uplink.run()
+                finally:
+                    self._uplink = None
+            # However often it is lost: this is no busy loop.
+            await asyncio.sleep(_PAUSE)
+
+    def reconfigure(self, config: Interface, containers: docker.State) -> None:
+        """Do as this says from now on."""
+        self.config = config
+        self._book.publish(STATIC, config.entries)
+        self._book.publish(docker.DOCKER, docker.rules(containers, config.docker_networks))
+        if self._uplink:
+            self._uplink.reconfigure(config)
+        # Whether to go on waiting may have changed.
+        self._news.link.set()
+        self._news.uplink.set()
+
+    def follow_containers(self, containers: docker.State) -> None:
+        """Answer for what containers hold now."""
+        if self._book.publish(docker.DOCKER, docker.rules(containers, self.config.docker_networks)) and self._uplink:
+            self._uplink.update()
+
+    def heed(self, changed: netlink.Changed) -> None:
+        """Look at what has changed around the interface, if that matters here."""
+        if changed.link:
+            self._news.link.set()
+        if changed.concerns(self._news.index):
+            self._news.uplink.set()
+
+    def set_verbose(self) -> None:
+        """Log what the level that has been set asks for."""
+        if self._uplink:
+            self._uplink.set_verbose()
+
+    def is_alive(self) -> bool:
+        """Whether frames have been looked for since the last call, or there is no link to look at."""
+        before, self._turns = self._turns, (self._uplink, self._uplink.turns if self._uplink else 0)
+        return self._uplink is None or self._turns != before
+
+    def summarize(self) -> bool:
+        """Say what has happened in the minute since the last time. Returns whether anything has."""
+        if self._uplink is not None:
+            self._uplink.count_drops()
+        before, now = self._last_minute, self.tally.copy()
+        news, ifname = now.since(before), self.config.ifname
+        if now != before:
+            log.info("summary", f"last minute on {ifname}: {news}", interface=ifname, **news.as_dict())
+        deaf_before, self._deaf = self._deaf, deaf_minutes(self._deaf, news, now)
+        if deaf_before < _DEAF <= self._deaf:
+            self._warn_of_deafness()
+        self._last_minute = now
+        return now != before
+
+    def _warn_of_deafness(self) -> None:
+        """Say that multicast does not arrive."""
+        multicast = self.config.multicast
+        log.warning(
+            "deaf",
+            f"{_DEAF} minutes with solicitations on {self.config.ifname}, and none by multicast: most likely a switch "
+            "that snoops on MLD keeps them away, and addresses that are new to the router are not reachable; "
+            f"{_REMEDIES[multicast]}",
+            interface=self.config.ifname,
+            multicast=multicast.value,
+        )
+
+    async def _attempt(self) -> Link:
+        """Open the link now. Raises _ObstacleError when that may be possible later, DaemonError when it is hopeless."""
+        ifname = self.config.ifname
+        try:
+            if ifname == netlink.AUTO:
+                async with self._shared.looking:
+                    ifname = (await netlink.snapshot(ifname)).ifname
+            return Link(ifname, allmulti=self.config.multicast.allmulti)
+        except PermissionError as error:
+            raise DaemonError(
+                "no permission to open a packet socket: run as root, or grant CAP_NET_RAW "
+                "(systemd: AmbientCapabilities=CAP_NET_RAW; Docker: --cap-add NET_RAW)"
+            ) from error
+        except NotEthernetError as error:
+            reason = "not an Ethernet interface: nobody solicits neighbors there"
+            if self.config.ifname != netlink.AUTO:
+                raise DaemonError(f"{ifname} is {reason}; name the uplink with -i ({_there_are()})") from error
+            raise _ObstacleError(ifname, reason) from error
+        except OSError as error:
+            raise _ObstacleError(ifname, error.strerror or str(error)) from error
+        except netlink.NetlinkError as error:
+            raise _ObstacleError(ifname, str(error)) from error
+
+    async def _open(self) -> Link:
+        """Return the link, as soon as the interface is there and up."""
+        waiting_for = None
+        while True:
+            try:
+                return await self._attempt()
+            except _ObstacleError as obstacle:
+                self._check_patience(obstacle)
+                if waiting_for != obstacle.reason:
+                    waiting_for = obstacle.reason
+                    log.warning(
+                        "waiting",
+                        f"waiting for {obstacle}; {_there_are()}",
+                        interface=self.config.ifname,
+                        reason=obstacle.reason,
+                    )
+                    self._become(f"waiting for {obstacle}")
+            if self.config.ifname == netlink.AUTO:
+                await wait(self._news.uplink, _RETRY_AUTO)
+            else:
+                await wait(self._news.link, _RETRY)
+
+    def _check_patience(self, obstacle: _ObstacleError) -> None:
+        if not self.config.wait:
+            raise DaemonError(f"{obstacle}; {_there_are()}") from obstacle
+
+    def _become(self, state: str) -> None:
+        self.state = state
+        self._told()
+
+
+def interfaces() -> str:
+    """Return the names of the interfaces there are, for an error that leaves the choice."""
+    return log.some([name for _, name in if_nameindex()])
+
+
+def _there_are() -> str:
+    return f"there are: {interfaces()}"
