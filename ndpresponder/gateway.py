@@ -176,9 +176,9 @@ class Gateway:
 
 
 _WORDING = {
-    News.FOUND: "gateway {address} is at {mac}: asked for in place of the kernel, which gets no answer",
-    News.MOVED: "gateway {address} is at {mac} now",
-    News.BACK: "gateway {address} answers again, at {mac}",
+    News.FOUND: "gateway {address} on {ifname} is at {mac}: asked for in place of the kernel, which gets no answer",
+    News.MOVED: "gateway {address} on {ifname} is at {mac} now",
+    News.BACK: "gateway {address} on {ifname} answers again, at {mac}",
 }
 
 
@@ -215,7 +215,7 @@ class Keeper:
                     # Where something fails, the interface is going away, or the kernel's table is full: there is
                     # another look.
                     with suppress(OSError):
-                        self._prepare(neighbors)
+                        self._prepare(ifname, neighbors)
                     for address, gateway in self._gateways.items():
                         with suppress(OSError):
                             self._look(ifname, neighbors, address, gateway)
@@ -227,9 +227,9 @@ class Keeper:
                 self._deafen()
                 self._gateways = {}
                 with suppress(OSError):
-                    self._take_back(neighbors)
+                    self._take_back(ifname, neighbors)
 
-    def _prepare(self, neighbors: Neighbors) -> None:
+    def _prepare(self, ifname: str, neighbors: Neighbors) -> None:
         """Find out what is permitted, once; and adapt to other gateways, when there are."""
         if self._gateways and self._may_write is None:
             self._may_write = neighbors.may_change()
@@ -244,7 +244,7 @@ class Keeper:
             self._changed = False
             if self._link:
                 self._link.attach(advertisements_of(map(int, self._gateways)))
-            self._take_back(neighbors)
+            self._take_back(ifname, neighbors)
 
     def _look(self, ifname: str, neighbors: Neighbors, address: IPv6Address, gateway: Gateway) -> None:
         """Do what is due for one gateway."""
@@ -261,7 +261,7 @@ class Keeper:
                 mac=at,
             )
         if gateway.silent and not was_silent:
-            log.warning("gateway", f"gateway {address} does not answer", gateway=address)
+            log.warning("gateway", f"gateway {address} on {ifname} does not answer", interface=ifname, gateway=address)
         if self._may_write and gateway.link_address and gateway.lacks(entry):
             neighbors.put(address, gateway.link_address, router=gateway.router)
         if question:
@@ -303,17 +303,24 @@ class Keeper:
         news = gateway.hear(advertised, asyncio.get_running_loop().time())
         if news and gateway.link_address:
             mac = gateway.link_address.hex(":")
-            log.info("gateway", _WORDING[news].format(address=address, mac=mac), gateway=address, mac=mac)
+            ifname, _ = self._link.identity()
+            message = _WORDING[news].format(address=address, ifname=ifname, mac=mac)
+            log.info("gateway", message, interface=ifname, gateway=address, mac=mac)
             self._wake.set()
 
-    def _take_back(self, neighbors: Neighbors) -> None:
+    def _take_back(self, ifname: str, neighbors: Neighbors) -> None:
         """Delete what was written for what is no gateway any more, be it by a process that was killed."""
         for entry in neighbors.own():
             # Where the administrator has fixed such an entry since, the kernel has kept our number.
             if entry.state & _FIXED or entry.address in self._gateways:
                 continue
             if neighbors.remove(entry.address):
-                log.info("gateway", f"the neighbor entry of {entry.address} is taken back", gateway=entry.address)
+                log.info(
+                    "gateway",
+                    f"the neighbor entry of {entry.address} on {ifname} is taken back",
+                    interface=ifname,
+                    gateway=entry.address,
+                )
 
 
 def sources_of(uplink: Snapshot, addresses: AddressSet) -> list[IPv6Address]:

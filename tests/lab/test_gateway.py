@@ -34,8 +34,10 @@ pytestmark = pytest.mark.minutes
 
 OTHER_MAC = "52:54:00:00:00:99"
 SECOND_GATEWAY, SECOND_MAC, SECOND_INTERNET = "fe80::3", "52:54:00:00:00:03", "2001:db8:7::1"
-FOUND = f"gateway {ROUTER_LINK_LOCAL} is at {ROUTER_MAC}: asked for in place of the kernel, which gets no answer"
-TAKEN_BACK = f"the neighbor entry of {ROUTER_LINK_LOCAL} is taken back"
+FOUND = (
+    f"gateway {ROUTER_LINK_LOCAL} on eth0 is at {ROUTER_MAC}: asked for in place of the kernel, which gets no answer"
+)
+TAKEN_BACK = f"the neighbor entry of {ROUTER_LINK_LOCAL} on eth0 is taken back"
 NO_PERMISSION = (
     "without CAP_NET_ADMIN the gateway's neighbor entry cannot be written: where the provider drops link-local "
     "solicitations, replies from behind this host may not leave it; grant it "
@@ -182,7 +184,7 @@ def test_another_mac_is_followed_within_ten_seconds(lab: Lab, *, global_address:
     lab.router.ip(f"link set lan address {OTHER_MAC}")
     wait_until(lambda: lab.ping_out(wait=0.2).received == 1, "a reply by way of the other MAC", 10)
 
-    assert said(daemon) == [FOUND, f"gateway {ROUTER_LINK_LOCAL} is at {OTHER_MAC} now"]
+    assert said(daemon) == [FOUND, f"gateway {ROUTER_LINK_LOCAL} on eth0 is at {OTHER_MAC} now"]
     assert lab.ping_in(count=5) == Ping(sent=5, received=5)
 
 
@@ -200,7 +202,7 @@ def test_another_mac_of_a_gateway_that_the_kernel_takes_for_reachable(lab: Lab, 
     lab.router.ip(f"link set lan address {OTHER_MAC}")
     wait_until(lambda: lab.ping_out(wait=0.2).received == 1, "a reply by way of the other MAC", 10)
 
-    assert said(daemon) == [f"gateway {ROUTER_LINK_LOCAL} is at {OTHER_MAC} now"]
+    assert said(daemon) == [f"gateway {ROUTER_LINK_LOCAL} on eth0 is at {OTHER_MAC} now"]
     assert lab.ping_in(count=5) == Ping(sent=5, received=5)
 
 
@@ -217,7 +219,7 @@ def test_an_announced_mac_is_followed_at_once(lab: Lab, *, global_address: bool)
     lab.router.ip(f"link set lan address {OTHER_MAC}")
     event(daemon, "gateway", 2, timeout=1.5)
 
-    assert said(daemon) == [FOUND, f"gateway {ROUTER_LINK_LOCAL} is at {OTHER_MAC} now"]
+    assert said(daemon) == [FOUND, f"gateway {ROUTER_LINK_LOCAL} on eth0 is at {OTHER_MAC} now"]
     assert lab.ping_out(count=5) == Ping(sent=5, received=5)
 
 
@@ -234,8 +236,8 @@ def test_a_gateway_that_goes_and_comes_back(lab: Lab) -> None:
 
     assert said(daemon) == [
         FOUND,
-        f"gateway {ROUTER_LINK_LOCAL} does not answer",
-        f"gateway {ROUTER_LINK_LOCAL} answers again, at {ROUTER_MAC}",
+        f"gateway {ROUTER_LINK_LOCAL} on eth0 does not answer",
+        f"gateway {ROUTER_LINK_LOCAL} on eth0 answers again, at {ROUTER_MAC}",
     ]
     wait_until(lambda: lab.ping_out(wait=0.2).received == 1, "a reply")
 
