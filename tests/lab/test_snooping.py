@@ -55,7 +55,7 @@ def test_the_container_is_reached_and_stays_so(lab: Lab, prefix: str, mode: str)
     assert reach(lab) == REACHED
     await_queries(lab)
     assert reach(lab) == REACHED
-    assert len(to_snoopers.lines("ICMP6")) == (mode == "mrd")
+    assert bool(to_snoopers.lines("ICMP6")) == (mode == "mrd")
 
 
 @pytest.mark.parametrize(("prefix", "mode"), [(SMALL, "allmulti"), (CONTAINER, "allmulti"), (WIDE, "auto")])
@@ -108,10 +108,11 @@ def test_after_the_uplink_was_deleted_and_created_again(lab: Lab, prefix: str, m
         to_snoopers.wait_for("ICMP6", timeout=SNAPSHOTS)
     lab.vps.ip("link delete eth0")
     daemon.wait_for('"event": "waiting"', "No such device")
+    before = len(to_snoopers.lines("ICMP6"))
     lab.lay_uplink()
     wait_until(lambda: daemon.lines('"event": "ready"')[1:] != [], "answering again")
     if mode == "mrd":
-        wait_until(lambda: len(to_snoopers.lines("ICMP6")) == 2, "an advertisement")
+        wait_until(lambda: len(to_snoopers.lines("ICMP6")) > before, "an advertisement")
 
     assert reach(lab) == REACHED
     await_queries(lab)
