@@ -64,7 +64,9 @@ class Follower:
         # The guides write `ndpresponder`; it is what runs this test that is meant.
         program = directory / "bin" / "ndpresponder"
         program.parent.mkdir()
-        program.write_text(f'#!/bin/sh\ncd {shlex.quote(str(ROOT))}\nexec {sys.executable} -m ndpresponder "$@"\n')
+        program.write_text(
+            f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(ROOT))} exec {sys.executable} -m ndpresponder "$@"\n'
+        )
         program.chmod(0o755)
 
     def follow(self, heading: str) -> str:

@@ -89,6 +89,7 @@ def test_a_proxy_pool(lab: Lab, tmp_path: Path) -> None:
     assert first == "2001:db8:1::a123"
     assert len(others) == len(set(others)) == 100
     assert all(address.startswith("2001:db8:1::a") for address in others)
+    assert "answers for  2001:db8:1::a000/118\n" in guide.follow("To keep it")
     guide.finish()
 
 
@@ -152,6 +153,7 @@ def test_ones_own_tunnel_broker(lab: Lab, client: Namespace, tmp_path: Path) -> 
 
     printed = guide.follow("Try it")
     assert printed.count("3 packets transmitted, 3 received") == 2
+    assert "answers for  2001:db8:1::e000/120\n" in guide.follow("To keep it")
     guide.finish()
 
     # While the tunnel is down, nobody is asked for what is at its end.
@@ -290,7 +292,8 @@ def test_moving_from_ndppd(lab: Lab, tmp_path: Path) -> None:
     wait_until(lambda: bool(lab.uplink_flags() & ALLMULTI), "ndppd listens")
     assert lab.ping_in(wait=1) == NONE
 
-    guide.follow("What becomes of the configuration")
+    checked = guide.follow("What becomes of the configuration")
+    assert "answers for  2001:db8:1::d000/120\n" in checked
     lab.forget()
     assert lab.ping_in(wait=4) == ONE
     assert ndppd.stop() == 0
@@ -336,4 +339,5 @@ def test_docker(lab: Lab, tmp_path: Path) -> None:
 
     printed = guide.follow("Try it")
     assert printed.count("3 packets transmitted, 3 received") == 2
+    assert "containers   of the Docker network ipv6exposed\n" in guide.follow("To keep it")
     guide.finish()
