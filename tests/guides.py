@@ -14,13 +14,13 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from lab import Lab
+from lab import Lab, Program
 from namespaces import Namespace
 
 ROOT = Path(__file__).parents[1]
 GUIDES = ROOT / "docs" / "guides"
 
-HOSTS = {"vps", "internet", "container", "client"}
+HOSTS = {"vps", "internet", "client"}
 FILE, NOT_RUN = "file: ", "not run: "
 
 _BLOCK = re.compile(r"^```(\S*) ?(.*)\n((?s:.*?))^```$", re.MULTILINE)
@@ -50,11 +50,19 @@ def blocks(guide: Path) -> list[Block]:
 class Follower:
     """Somebody who does what a guide says, heading by heading, in a lab and in a directory of his own."""
 
-    def __init__(self, name: str, lab: Lab, directory: Path, **others: Namespace) -> None:
-        """Write the guide's files to the directory. `others` are hosts beside those of the lab."""
+    def __init__(
+        self, name: str, lab: Lab, directory: Path, *, docker_host: str | None = None, **others: Namespace
+    ) -> None:
+        """Write the guide's files to the directory. `others` are hosts beside those of the lab.
+
+        `docker_host` is where the Docker engine of the vps is, if it has one.
+        """
+        self._settings = [] if docker_host is None else [f"DOCKER_HOST={docker_host}"]
         self._lab = lab
         self._directory = directory
-        self._hosts = {"vps": lab.vps, "internet": lab.internet, "container": lab.container, **others}
+        self._hosts = {"vps": lab.vps, "internet": lab.internet, **others}
+        self.daemons: list[Program] = []
+        """What was started and goes on, in its order."""
         self._to_do: list[Block] = []
         for block in blocks(GUIDES / f"{name}.md"):
             if block.purpose.startswith(FILE):
@@ -80,7 +88,9 @@ class Follower:
             host = self._hosts[role]
             if stays:
                 # Executed (by env, for variables may stand before it): a shell that is killed could leave it behind.
-                self._lab.start(host, *self._shell(f"exec env {block.text}")).wait_for('"event": "ready"')
+                daemon = self._lab.start(host, *self._shell(f"exec env {block.text}"))
+                daemon.wait_for('"event": "ready"')
+                self.daemons.append(daemon)
             else:
                 printed += host.run(*self._shell(block.text)).stdout
         return printed
@@ -95,4 +105,4 @@ class Follower:
 
     def _shell(self, text: str) -> list[str]:
         path = f"PATH={self._directory / 'bin'}:/usr/sbin:/usr/bin:/sbin:/bin"
-        return ["env", f"--chdir={self._directory}", path, "sh", "-euc", text]
+        return ["env", f"--chdir={self._directory}", path, *self._settings, "sh", "-euc", text]

@@ -325,19 +325,3 @@ def test_moving_from_the_go_program(lab: Lab, tmp_path: Path) -> None:
 
     assert lab.ping_in(wait=4) == ONE
     assert other_mac in lab.vps.ip(f"-6 neighbor show to {ROUTER_LINK_LOCAL} dev eth0")
-
-
-# docker.md: all but the engine's part, which the lab's container stands in for
-
-
-def test_docker(lab: Lab, tmp_path: Path) -> None:
-    lab.vps.sysctl("net/ipv6/conf/all/forwarding", 0)
-    guide = Follower("docker", lab, tmp_path)
-    guide.follow("Forwarding")
-    guide.follow("The answers")
-    assert lab.ping_out(wait=4) == ONE
-
-    printed = guide.follow("Try it")
-    assert printed.count("3 packets transmitted, 3 received") == 2
-    assert "containers   of the Docker network ipv6exposed\n" in guide.follow("To keep it")
-    guide.finish()
