@@ -11,9 +11,9 @@ OLDEST_PINS := click==8.1.3 pyroute2==0.7.2 \
 # The longest test takes three minutes: with four workers all others are done by then, and with more they disturb each other.
 AT_ONCE := -n 4 --dist worksteal
 
-.PHONY: test lint demo bench clean tools bench-tools
+.PHONY: test lint demo deb bench clean tools deb-tools package-tools bench-tools
 
-test: tools $(VENV)/ready $(OLDEST)/ready lint
+test: tools package-tools $(VENV)/ready $(OLDEST)/ready lint
 	$(VENV)/bin/python -m pytest $(AT_ONCE) -m "not alone"
 	$(VENV)/bin/python -m pytest -m "alone"
 	$(OLDEST)/bin/python -m pytest $(AT_ONCE) -m "not alone and not minutes"
@@ -27,6 +27,9 @@ lint: $(VENV)/ready
 demo: tools $(VENV)/ready
 	@$(VENV)/bin/python tests/demo.py
 
+deb: deb-tools
+	./packaging/build-deb dist
+
 bench: bench-tools $(VENV)/ready
 	PYTHONPATH=tests $(VENV)/bin/python tests/bench/bench.py $(BENCH)
 
@@ -37,6 +40,16 @@ tools:
 	@./tests/install-tools ip:iproute2 ebtables-nft:iptables nft:nftables tcpdump:tcpdump ping:iputils-ping \
 		ndisc6:ndisc6 ndppd:ndppd atk6-fuzz_ip6:thc-ipv6 sysctl:procps curl:curl \
 		dockerd:docker.io busybox:busybox-static
+
+DIST_PACKAGES := /usr/lib/python3/dist-packages
+deb-tools:
+	@./tests/install-tools git:git dpkg-buildpackage:dpkg-dev dh:debhelper dh_python3:dh-python \
+		$(DIST_PACKAGES)/installer:pybuild-plugin-pyproject $(DIST_PACKAGES)/hatchling:python3-hatchling \
+		$(DIST_PACKAGES)/click:python3-click
+
+# The package is installed on a machine that is made by mmdebstrap and booted by systemd-nspawn.
+package-tools: deb-tools
+	@./tests/install-tools lintian:lintian groff:groff-base mmdebstrap:mmdebstrap systemd-nspawn:systemd-container
 
 bench-tools: tools
 	@./tests/install-tools gcc:gcc gcc:libc6-dev

@@ -1,0 +1,218 @@
+"""The Debian package: built, installed, configured, started, killed, upgraded and purged on a machine with systemd."""
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from lab import wait_until
+from machine import Machine
+from namespaces import run
+from vectors import TARGET, advertise
+from wire import PREFIX, Wire
+
+from ndpresponder import __version__
+
+# It takes as long whatever the versions of the libraries: the machine brings its own.
+pytestmark = pytest.mark.minutes
+
+FILE = "/etc/ndpresponder/ndpresponder.toml"
+UNIT = "ndpresponder.service"
+INSTANCE = "ndpresponder@eth0.service"
+OTHER = "2001:db8:1::5"
+UPGRADE = f"{__version__}+1"
+
+
+def configuration(*prefixes: str, ifname: str = "eth0") -> str:
+    # A list of texts is written alike in both languages.
+    return f'[[interface]]\nifname = "{ifname}"\nsubnet = {json.dumps(prefixes)}\n'
+
+
+def install(machine: Machine, package: Path) -> str:
+    """Install a package, and return what that printed."""
+    machine.copy(package, f"/root/{package.name}")
+    command = "apt-get", "install", "--yes", "--no-install-recommends", f"/root/{package.name}"
+    printed = machine.run(*command, timeout=120).stdout
+    machine.run("rm", f"/root/{package.name}")
+    return printed
+
+
+def upgraded(package: Path, directory: Path) -> Path:
+    """Make a package that is the same but for its version."""
+    files = directory / "files"
+    run("dpkg-deb", "--raw-extract", package, files)
+    for path in (files / "DEBIAN/control", files / "usr/lib/python3/dist-packages/ndpresponder/__init__.py"):
+        text = path.read_text()
+        assert text.count(__version__) == 1
+        path.write_text(text.replace(__version__, UPGRADE))
+    made = directory / package.name.replace(__version__, UPGRADE)
+    run("dpkg-deb", "--build", files, made)
+    return made
+
+
+def shown(machine: Machine, what: str, unit: str = UNIT) -> str:
+    """Return a property of a unit."""
+    return machine.run("systemctl", "show", "--value", f"--property={what}", unit).stdout.strip()
+
+
+def answers(wire: Wire, *targets: str) -> bool:
+    """Whether each target is answered for, and rightly; what is left of earlier answers does not count."""
+    wire.forget()
+    return all(wire.ask(target)[-1] == advertise(target) for target in targets)
+
+
+def journal(machine: Machine, unit: str = UNIT) -> str:
+    return machine.run("journalctl", "--quiet", "--output=cat", f"--unit={unit}").stdout
+
+
+def leftovers(machine: Machine) -> list[str]:
+    """Return all files that have to do with it."""
+    kernel = "-path", "/proc", "-prune", "-o", "-path", "/sys", "-prune", "-o"
+    return machine.run("find", "/", *kernel, "-name", "*ndpresponder*", "-print").stdout.splitlines()
+
+
+def status_of(machine: Machine, pid: str) -> dict[str, str]:
+    """Return what the kernel tells about a process."""
+    return dict(re.findall(r"^(\w+):\s+(.*)$", machine.run("cat", f"/proc/{pid}/status").stdout, re.MULTILINE))
+
+
+def test_lintian_has_nothing_to_say(package: Path) -> None:
+    if shutil.which("lintian") is None:
+        pytest.skip("not installed: lintian")
+    assert package.name == f"ndpresponder_{__version__}_all.deb"
+    assert run("lintian", "--allow-root", "--fail-on=error,warning", package).stdout == ""
+
+
+@pytest.fixture(scope="module")
+def installed(package: Path, tree: Path) -> Iterator[tuple[Machine, Wire]]:
+    """A machine with the package on it, and who asks it."""
+    with Wire() as wire, Machine(tree, wire.host) as machine:
+        install(machine, package)
+        yield machine, wire
+
+
+def test_a_life(package: Path, tree: Path, tmp_path: Path) -> None:
+    with Wire() as wire, Machine(tree, wire.host) as machine:
+        # Installed, and told what comes next: there is nothing to answer yet.
+        assert f"Name the uplink and the prefixes in {FILE}" in install(machine, package)
+        assert (shown(machine, "ActiveState"), shown(machine, "UnitFileState")) == ("inactive", "disabled")
+        machine.run("systemctl", "start", UNIT)
+        assert shown(machine, "ActiveState") == "inactive"
+        assert f"ConditionPathExists={FILE}" in machine.run("systemctl", "status", UNIT, check=False).stdout
+
+        # What the shells ask.
+        ask = ". /usr/share/bash-completion/completions/ndpresponder; _ndpresponder_completion ndpresponder"
+        words = "COMP_WORDS=(ndpresponder --docker-u); COMP_CWORD=1"
+        assert machine.run("bash", "-c", f"{words}; {ask}; echo ${{COMPREPLY[@]}}").stdout == "--docker-unique-local\n"
+        files = machine.run("dpkg", "--listfiles", "ndpresponder").stdout.splitlines()
+        assert "/usr/share/zsh/vendor-completions/_ndpresponder" in files
+        assert "/usr/share/fish/vendor_completions.d/ndpresponder.fish" in files
+
+        # Configured and started.
+        machine.write(FILE, configuration(PREFIX))
+        assert PREFIX in machine.run("ndpresponder", "check").stdout
+        machine.run("systemctl", "enable", "--now", UNIT)
+        assert answers(wire, TARGET)
+        assert shown(machine, "StatusText").startswith(f"answering on eth0 for {PREFIX}; answered ")
+        first = shown(machine, "MainPID")
+
+        # Reloaded: what the file says now, or, where it is wrong, what it said before.
+        machine.write(FILE, configuration(PREFIX, OTHER))
+        machine.run("systemctl", "reload", UNIT)
+        wait_until(lambda: wire.is_answered(OTHER), "an answer for what was added")
+        machine.write(FILE, configuration("2001:db8::/129"))
+        assert machine.run("systemctl", "reload", UNIT, check=False).returncode != 0
+        assert f"{FILE}:3: " in journal(machine)
+        assert answers(wire, TARGET, OTHER)
+        assert (shown(machine, "MainPID"), shown(machine, "ActiveState")) == (first, "active")
+        machine.write(FILE, configuration(PREFIX))
+
+        # Beside it, a daemon for an interface by itself.
+        machine.write("/etc/ndpresponder/eth0.toml", configuration(OTHER))
+        machine.run("systemctl", "enable", "--now", INSTANCE)
+        assert answers(wire, TARGET, OTHER)
+        before = {shown(machine, "MainPID", unit) for unit in (UNIT, INSTANCE)}
+
+        # Upgraded.
+        assert f"ndpresponder, version {__version__}" in machine.run("ndpresponder", "--version").stdout
+        assert "ndpresponder answers nothing yet" not in install(machine, upgraded(package, tmp_path))
+        assert f"ndpresponder, version {UPGRADE}" in machine.run("ndpresponder", "--version").stdout
+        assert answers(wire, TARGET, OTHER)
+        assert before.isdisjoint({shown(machine, "MainPID", unit) for unit in (UNIT, INSTANCE)})
+        assert shown(machine, "UnitFileState") == "enabled"
+
+        # Removed, and purged.
+        machine.run("apt-get", "remove", "--yes", "ndpresponder")
+        wire.forget()
+        assert not wire.is_answered(TARGET)
+        assert not wire.is_answered(OTHER)
+        assert machine.read(FILE) == configuration(PREFIX)
+        machine.run("apt-get", "purge", "--yes", "ndpresponder")
+        assert leftovers(machine) == []
+        assert machine.run("systemctl", "list-units", "--all", "--plain", "--no-legend", "ndpresponder*").stdout == ""
+
+
+@pytest.mark.alone
+def test_killed_it_answers_again_within_two_seconds(installed: tuple[Machine, Wire]) -> None:
+    machine, wire = installed
+    machine.write(FILE, configuration(PREFIX))
+    machine.run("systemctl", "start", UNIT)
+    assert answers(wire, TARGET)
+    machine.run("systemctl", "kill", "--signal=KILL", "--kill-who=main", UNIT)
+    killed = time.monotonic()
+    wait_until(lambda: wire.is_answered(TARGET), "an answer after the end")
+    took = time.monotonic() - killed
+    assert shown(machine, "NRestarts") == "1"
+    assert took < 2
+    machine.run("systemctl", "stop", UNIT)
+
+
+def test_confined(installed: tuple[Machine, Wire]) -> None:
+    machine, wire = installed
+    # Inside of the prefix: only the process that takes snapshots can know.
+    own = "2001:db8::77"
+    wire.host.ip(f"address add {own}/64 dev eth0")
+    machine.write(FILE, configuration(PREFIX))
+    machine.run("systemctl", "start", UNIT)
+    wait_until(lambda: f"not answering for {own}" in journal(machine), "a snapshot")
+    status = status_of(machine, shown(machine, "MainPID"))
+    assert status["Uid"].split()[0] not in {"0", "65534"}
+    # CAP_NET_ADMIN (12) and CAP_NET_RAW (13).
+    assert {int(status[which], 16) for which in ("CapEff", "CapPrm", "CapBnd", "CapAmb")} == {1 << 12 | 1 << 13}
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+    assert answers(wire, TARGET)
+    for sign in ("warn", "error", "Traceback", "Operation not permitted"):
+        assert sign not in journal(machine)
+    machine.run("systemctl", "stop", UNIT)
+
+
+def test_a_frame_loop_that_hangs_is_started_again(installed: tuple[Machine, Wire]) -> None:
+    machine, wire = installed
+    machine.write(FILE, configuration(PREFIX))
+    hangs = "import time, ndpresponder.responder as room; room.answer = lambda *_: time.sleep(3600)"
+    machine.write("/opt/hangs", f"{hangs}\nfrom ndpresponder.cli import main\nmain()\n")
+    drop_in = f"/etc/systemd/system/{UNIT}.d/hangs.conf"
+    machine.write(drop_in, f"[Service]\nWatchdogSec=2\nExecStart=\nExecStart=/usr/bin/python3 /opt/hangs -c {FILE}\n")
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "start", UNIT)
+    assert not wire.is_answered(TARGET)
+    wait_until(lambda: shown(machine, "NRestarts") == "1", "a new start", timeout=20)
+    assert "Watchdog timeout" in machine.run("journalctl", "--output=cat", f"UNIT={UNIT}").stdout
+    machine.run("rm", drop_in)
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "stop", UNIT)
+
+
+def test_a_start_does_not_wait_for_an_interface(installed: tuple[Machine, Wire]) -> None:
+    machine, wire = installed
+    machine.write(FILE, configuration(PREFIX, ifname="late"))
+    machine.run("systemctl", "start", UNIT, timeout=10)
+    assert shown(machine, "StatusText").startswith("waiting for late: No such device")
+    for change in ("eth0 down", "eth0 name late", "late up"):
+        wire.host.ip(f"link set {change}")
+    wire.forget()
+    wait_until(lambda: wire.is_answered(TARGET), "an answer after all")
+    assert shown(machine, "NRestarts") == "0"
