@@ -4,6 +4,8 @@ Snapshots are taken with pyroute2. It costs more memory and time than all of the
 waiting while a full routing table goes through it, and some of its releases leak. So it lives in a process of its
 own, as `python -m ndpresponder.netlink IFNAME`, for as long as one snapshot takes: about 0.2 seconds.
 
+A survey, for those who want to know what stands in the way of a packet, is taken the same way; it has the routes, too.
+
 Changes are heard on a netlink socket of this process. Of its messages only the fixed headers are read, for one thing:
 whether another look is due.
 
@@ -16,12 +18,12 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from errno import ENOBUFS
-from ipaddress import IPv6Address, IPv6Interface
-from socket import AF_INET6, AF_NETLINK, SOCK_RAW, if_indextoname, if_nametoindex, socket
+from ipaddress import IPv6Address, IPv6Interface, IPv6Network
+from socket import AF_INET6, AF_NETLINK, SOCK_RAW, if_indextoname, if_nameindex, if_nametoindex, socket
 from struct import Struct
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 _NETLINK_ROUTE = 0
 # linux/rtnetlink.h
@@ -35,6 +37,9 @@ _RTM_NEWNEIGH = 28
 _RTM_DELNEIGH = 29
 _RTM_GETNEIGH = 30
 _RTN_UNICAST = 1
+_ROUTE_TYPES = {1: "unicast", 2: "local", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
+_RT_TABLES = (253, 254, 255)  # default, main, local: what is looked at without a rule of policy routing
+_RTPROT = {2: "kernel", 9: "ra", 16: "dhcp"}
 _LONGEST_MESSAGES = 1 << 16
 
 # linux/netlink.h
@@ -54,6 +59,7 @@ NUD_PROBE = 0x10
 NUD_FAILED = 0x20
 NUD_NOARP = 0x40
 NUD_PERMANENT = 0x80
+_NTF_PROXY = 0x08
 _NTF_EXT_LEARNED = 0x10
 _NTF_ROUTER = 0x80
 _NDA_DST = 1
@@ -95,17 +101,57 @@ class Snapshot(NamedTuple):
     gateways: tuple[IPv6Address, ...]
 
 
+_SURVEY = "survey"
+_Reply = TypeVar("_Reply")
+
 AUTO = "auto"
 """In place of an interface's name: the interface of the default route, the one with the smallest metric."""
 
 
+class Route(NamedTuple):
+    """An IPv6 route: to what, of which kind, by which interface (none for a blackhole), and who made it.
+
+    `kind` is "unicast", "local" (delivered here), "blackhole", "unreachable" or "prohibit".
+    """
+
+    prefix: IPv6Network
+    kind: str
+    ifname: str | None
+    gateway: IPv6Address | None
+    protocol: str
+    metric: int
+
+
+class Survey(NamedTuple):
+    """A snapshot, and beside it what lies around `prefixes`.
+
+    `prefixes` are those that were asked about; if there were none, the on-link prefixes of the uplink. `routes` are the
+    default routes and those to a part of a prefix, or to more; `held` the addresses inside of them that other
+    interfaces of this host have.
+    """
+
+    snapshot: Snapshot
+    prefixes: tuple[IPv6Network, ...]
+    routes: tuple[Route, ...]
+    held: tuple[tuple[str, IPv6Address], ...]
+
+
 async def snapshot(ifname: str) -> Snapshot:
     """Ask the kernel about the interface `ifname`, which can be AUTO. Raises NetlinkError."""
+    return _read(await _ask(ifname), _snapshot)
+
+
+async def survey(ifname: str, prefixes: Sequence[IPv6Network]) -> Survey:
+    """Ask the kernel about the interface `ifname`, which can be AUTO, and what lies around it. Raises NetlinkError."""
+    return _read(await _ask(ifname, _SURVEY, *map(str, prefixes)), _survey)
+
+
+async def _ask(*arguments: str) -> bytes:
     # The same modules as this process, wherever it found them; and -P, so that none comes from where it happens to run.
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     try:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", __name__, ifname),
+            *(sys.executable, "-P", "-m", __name__, *arguments),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -126,15 +172,34 @@ async def snapshot(ifname: str) -> Snapshot:
     if process.returncode:
         last_line = errors.decode(errors="replace").strip().rpartition("\n")[2]
         raise NetlinkError(last_line or f"exit status {process.returncode}")
+    return output
+
+
+def _read(output: bytes, reader: Callable[[Any], _Reply]) -> _Reply:
     try:
-        reply = json.loads(output)
-        return Snapshot(
-            reply["ifname"],
-            tuple(map(IPv6Interface, reply["addresses"])),
-            tuple(map(IPv6Address, reply["gateways"])),
-        )
+        return reader(json.loads(output))
     except (ValueError, TypeError, KeyError) as error:
         raise NetlinkError(f"an unexpected reply: {output[:80]!r}") from error
+
+
+def _snapshot(reply: Any) -> Snapshot:
+    return Snapshot(
+        reply["ifname"],
+        tuple(map(IPv6Interface, reply["addresses"])),
+        tuple(map(IPv6Address, reply["gateways"])),
+    )
+
+
+def _survey(reply: Any) -> Survey:
+    return Survey(
+        _snapshot(reply),
+        tuple(map(IPv6Network, reply["prefixes"])),
+        tuple(
+            Route(IPv6Network(prefix), kind, ifname, gateway and IPv6Address(gateway), protocol, metric)
+            for prefix, kind, ifname, gateway, protocol, metric in reply["routes"]
+        ),
+        tuple((ifname, IPv6Address(address)) for ifname, address in reply["held"]),
+    )
 
 
 def _addresses(messages: Any, index: int) -> Iterator[str]:
@@ -153,8 +218,31 @@ def _next_hops(route: Any) -> Iterator[tuple[int, str | None]]:
         yield hop["oif"], hop.get_attr("RTA_GATEWAY")
 
 
-def main(ifname: str) -> None:
-    """Print the snapshot of one interface as JSON."""
+def _described(routes: Any, wanted: Sequence[IPv6Network], links: dict[int, str]) -> Iterator[tuple[object, ...]]:
+    """The default routes and those that have to do with `wanted`, as main() prints them."""
+    for route in routes:
+        kind = _ROUTE_TYPES.get(route["type"])
+        prefix = IPv6Network((route.get_attr("RTA_DST") or "::", route["dst_len"]))
+        if (
+            kind is None
+            or route.get_attr("RTA_TABLE") not in _RT_TABLES
+            or not (prefix.prefixlen == 0 or any(prefix.overlaps(each) for each in wanted))
+        ):
+            continue
+        protocol = _RTPROT.get(route["proto"], "static")
+        metric = route.get_attr("RTA_PRIORITY") or 0
+        for index, gateway in _next_hops(route):
+            yield str(prefix), kind, links.get(index), gateway, protocol, metric
+
+
+def _on_link(addresses: Iterable[str]) -> list[IPv6Network]:
+    """The prefixes that addresses share with their neighbors, without the link-local one."""
+    networks = {IPv6Interface(address).network for address in addresses}
+    return sorted(each for each in networks if each.prefixlen < 128 and not each.is_link_local)
+
+
+def main(ifname: str, what: str = "", *prefixes: str) -> None:
+    """Print the snapshot of one interface as JSON, or its survey."""
     from pyroute2 import IPRoute  # noqa: PLC0415 - only this process pays for it
 
     with IPRoute() as netlink:
@@ -170,10 +258,24 @@ def main(ifname: str) -> None:
                 sys.exit("there is no IPv6 default route")
         else:
             index = if_nametoindex(ifname)
-        addresses = list(_addresses(netlink.get_addr(family=AF_INET6), index))
-    hops = {hop for route in defaults for hop in _next_hops(route)}
-    gateways = sorted(gateway for on, gateway in hops if on == index and gateway is not None)
-    reply = {"ifname": if_indextoname(index), "addresses": addresses, "gateways": gateways}
+        found = list(netlink.get_addr(family=AF_INET6))
+        addresses = list(_addresses(found, index))
+        hops = {hop for route in defaults for hop in _next_hops(route)}
+        gateways = sorted(gateway for on, gateway in hops if on == index and gateway is not None)
+        reply: dict[str, object] = {"ifname": if_indextoname(index), "addresses": addresses, "gateways": gateways}
+        if what == _SURVEY:
+            wanted = list(map(IPv6Network, prefixes)) or _on_link(addresses)
+            links = dict(if_nameindex())
+            reply["prefixes"] = list(map(str, wanted))
+            # Asked for once more rather than kept: a full table of the Internet's routes would take a gigabyte.
+            reply["routes"] = list(_described(netlink.get_routes(family=AF_INET6), wanted, links))
+            reply["held"] = [
+                (name, str(IPv6Interface(address).ip))
+                for other, name in links.items()
+                if other != index
+                for address in _addresses(found, other)
+                if any(IPv6Interface(address).ip in each for each in wanted)
+            ]
     print(json.dumps(reply))  # noqa: T201 - the parent reads it
 
 
@@ -254,7 +356,7 @@ class Neighbor(NamedTuple):
 
 
 class Neighbors:
-    """The neighbor entries of the interface with the index `index`.
+    """The neighbor entries of the interface with the index `index`; 0 is for reading those of all.
 
     All methods raise OSError where the kernel refuses; those that change something, PermissionError without
     CAP_NET_ADMIN.
@@ -281,9 +383,19 @@ class Neighbors:
 
     def own(self) -> list[Neighbor]:
         """Return the entries that put() made, whether in this process or in one before it."""
+        return [neighbor for neighbor in self.all() if neighbor.protocol == PROTOCOL]
+
+    def all(self) -> list[Neighbor]:
+        """Return all entries."""
+        return self._dump(0)
+
+    def proxied(self) -> list[IPv6Address]:
+        """Return the addresses that the kernel itself answers for in place of others (`ip neighbor add proxy`)."""
+        return [neighbor.address for neighbor in self._dump(_NTF_PROXY)]
+
+    def _dump(self, flags: int) -> list[Neighbor]:
         only_here = _NDA_IFINDEX, self._index.to_bytes(4, sys.byteorder)
-        found = self._request(_RTM_GETNEIGH, _NLM_F_DUMP, _NDMSG.pack(AF_INET6, 0, 0, 0, 0), only_here)
-        return [neighbor for neighbor in found if neighbor.protocol == PROTOCOL]
+        return self._request(_RTM_GETNEIGH, _NLM_F_DUMP, _NDMSG.pack(AF_INET6, 0, 0, flags, 0), only_here)
 
     def put(self, address: IPv6Address, link_address: bytes, *, router: bool) -> None:
         """Make the entry of an address a reachable one, in place of what is there.

@@ -130,3 +130,14 @@ def test_permission(wire: Wire) -> None:
     assert without == ["False", "refused", "None"]
     assert wire.host.run(*command).stdout.splitlines()[0] == "True"
     assert [entry["dst"] for entry in shown(wire.host)] == [str(GATEWAY)]
+
+
+def test_all_entries_and_those_that_the_kernel_answers_for(wire: Wire) -> None:
+    wire.host.ip("link add eth1 type veth peer name peer1")
+    wire.host.ip(f"neighbor add {OTHER} lladdr {MAC.hex(':')} nud permanent dev eth0")
+    wire.host.ip("neighbor add proxy 2001:db8::77 dev eth0")
+    wire.host.ip("neighbor add proxy 2001:db8::78 dev eth1")
+    with opened(wire.host) as neighbors:
+        assert Neighbor(OTHER, NUD_PERMANENT, MAC, 0) in neighbors.all()
+        assert IPv6Address("2001:db8::77") not in {neighbor.address for neighbor in neighbors.all()}
+        assert neighbors.proxied() == [IPv6Address("2001:db8::77")]

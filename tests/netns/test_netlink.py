@@ -3,14 +3,14 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import closing
-from ipaddress import IPv6Address, IPv6Interface
+from ipaddress import IPv6Address, IPv6Interface, IPv6Network
 from pathlib import Path
 
 import pytest
 from namespaces import Namespace
 from wire import Wire
 
-from ndpresponder.netlink import Changed, Changes, NetlinkError, Snapshot, snapshot
+from ndpresponder.netlink import Changed, Changes, NetlinkError, Route, Snapshot, Survey, snapshot, survey
 
 
 def look(namespace: Namespace, name: str = "eth0") -> Snapshot:
@@ -93,6 +93,59 @@ def test_gateways(host: Namespace, routes: list[str], gateways: list[str]) -> No
         host.ip(f"-6 route add {route}")
 
     assert look(host) == of(["2001:db8:1::2/64"], gateways)
+
+
+def survey_of(namespace: Namespace, *prefixes: str) -> Survey:
+    with namespace.entered():
+        return asyncio.run(survey("eth0", list(map(IPv6Network, prefixes))))
+
+
+def route(words: str, *, via: str | None = None, protocol: str = "static", metric: int = 1024) -> Route:
+    prefix, kind, ifname = words.split()
+    return Route(IPv6Network(prefix), kind, ifname, IPv6Address(via) if via else None, protocol, metric)
+
+
+def test_a_survey(host: Namespace) -> None:
+    host.ip("address add 2001:db8:1::2/64 dev eth0")
+    host.ip("address add 2001:db8:1::d001/120 dev eth1")
+    host.ip("address add 2001:db8:9::1/64 dev eth1")
+    for words in (
+        "default via 2001:db8:1::1 proto ra metric 512",
+        "2001:db8::/32 nexthop via fe80::9 dev eth1 nexthop via fe80::8 dev eth0",
+        "2001:db8:1::c000/120 via fe80::9 dev eth1 metric 7",
+        "2001:db8:1::e003/128 dev eth1",
+        "local 2001:db8:1:0:e::/80 dev lo",
+        "unreachable 2001:db8:1::f000/120",
+        "2001:db8:5::/48 dev eth1",
+        "2001:db8:1::c100/120 dev eth1 table 100",
+    ):
+        host.ip(f"-6 route add {words}")
+
+    found = survey_of(host, "2001:db8:1::/64", "2001:db8:7::/48")
+
+    assert found.snapshot == of(["2001:db8:1::2/64"], ["2001:db8:1::1"])
+    assert found.prefixes == (IPv6Network("2001:db8:1::/64"), IPv6Network("2001:db8:7::/48"))
+    assert found.held == (("eth1", IPv6Address("2001:db8:1::d001")),)
+    assert set(found.routes) == {
+        route("::/0 unicast eth0", via="2001:db8:1::1", protocol="ra", metric=512),
+        route("2001:db8::/32 unicast eth1", via="fe80::9"),
+        route("2001:db8::/32 unicast eth0", via="fe80::8"),
+        route("2001:db8:1::/64 unicast eth0", protocol="kernel", metric=256),
+        route("2001:db8:1::c000/120 unicast eth1", via="fe80::9", metric=7),
+        route("2001:db8:1::d000/120 unicast eth1", protocol="kernel", metric=256),
+        route("2001:db8:1::e003/128 unicast eth1"),
+        route("2001:db8:1:0:e::/80 local lo"),
+        route("2001:db8:1::f000/120 unreachable lo"),
+        route("2001:db8:1::2/128 local eth0", protocol="kernel", metric=0),
+        route("2001:db8:1::d001/128 local eth1", protocol="kernel", metric=0),
+    }
+
+
+def test_a_survey_of_the_on_link_prefixes(host: Namespace) -> None:
+    for address in ("fe80::2/64", "2001:db8:1::2/64", "2001:db8:1::7/64", "2001:db8:2::2/120", "2001:db8:3::2/128"):
+        host.ip(f"address add {address} dev eth0")
+
+    assert survey_of(host).prefixes == (IPv6Network("2001:db8:1::/64"), IPv6Network("2001:db8:2::/120"))
 
 
 def test_no_such_interface(host: Namespace) -> None:
