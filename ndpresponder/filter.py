@@ -9,7 +9,7 @@ Sources: McCanne and Jacobson, "The BSD Packet Filter" (1993); linux/filter.h an
 the listing, tcpdump -d.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from .addresses import LAST_ADDRESS, AddressSet
@@ -37,8 +37,13 @@ RETURN = 0x06
 _LONGEST_CONDITIONAL_JUMP = 255  # 8 bits; an unconditional one has 32
 
 _PACKET_TYPE = 0xFFFFF004  # SKF_AD_OFF + SKF_AD_PKTTYPE
+_PACKET_HOST = 0
 _PACKET_MULTICAST = 2  # above HOST (0) and BROADCAST (1), below OTHERHOST (3) and OUTGOING (4)
+_PACKET_OTHERHOST = 3
+_VLAN_TAG = 0xFFFFF02C  # SKF_AD_OFF + SKF_AD_VLAN_TAG
+_VLAN_ID = 0xFFF
 _TARGET = 62  # offset in the frame, of a solicitation and of an advertisement alike
+_DESTINATION = 38
 _LAST_WORD = 0xFFFFFFFF
 _WHOLE_FRAME = 0x40000
 
@@ -160,6 +165,7 @@ class _Element(NamedTuple):
 class _Compiler:
     def __init__(self, message: int = NEIGHBOR_SOLICITATION) -> None:
         self._message = message
+        self._compared = _TARGET
         self._assembler = Assembler()
         self._new_returns()
 
@@ -167,10 +173,46 @@ class _Compiler:
         if not ranges:
             return (Instruction(RETURN, 0, 0, 0),)
         self._base()
+        self._compare(ranges)
+        return self._assembler.assemble()
+
+    def compile_traffic(self, ranges: _Ranges) -> tuple[Instruction, ...]:
+        if not ranges:
+            return (Instruction(RETURN, 0, 0, 0),)
+        asked, told, about, sent = Label(), Label(), Label(), Label()
+        emit, branch, place = self._assembler.emit, self._assembler.branch, self._assembler.place
+        emit(LOAD_HALF, _VLAN_TAG)
+        emit(AND, _VLAN_ID)
+        branch(JUMP_EQUAL, 0, None, self._reject)
+        emit(LOAD_HALF, 12)
+        branch(JUMP_EQUAL, ETHERTYPE_IPV6, None, self._reject)
+        emit(LOAD_BYTE, 14)
+        emit(AND, 0xF0)
+        branch(JUMP_EQUAL, 6 << 4, None, self._reject)
+        emit(LOAD_BYTE, 20)
+        branch(JUMP_EQUAL, NEXT_HEADER_ICMPV6, None, sent)
+        emit(LOAD_BYTE, 54)
+        branch(JUMP_EQUAL, NEIGHBOR_SOLICITATION, asked, None)
+        branch(JUMP_EQUAL, NEIGHBOR_ADVERTISEMENT, told, sent)
+        place(asked)
+        emit(LOAD_HALF, _PACKET_TYPE)
+        branch(JUMP_GREATER, _PACKET_MULTICAST, self._reject, about)
+        place(told)
+        emit(LOAD_HALF, _PACKET_TYPE)
+        branch(JUMP_EQUAL, _PACKET_OTHERHOST, self._reject, None)
+        place(about)
+        self._compare(ranges)
+        place(sent)
+        emit(LOAD_HALF, _PACKET_TYPE)
+        branch(JUMP_EQUAL, _PACKET_HOST, None, self._reject)
+        self._compared = _DESTINATION
+        self._compare(ranges)
+        return self._assembler.assemble()
+
+    def _compare(self, ranges: _Ranges) -> None:
         self._word(ranges, 0)
         if self._returns_since < len(self._assembler):
             self._place_returns()
-        return self._assembler.assemble()
 
     def _base(self) -> None:
         checks = (
@@ -191,7 +233,7 @@ class _Compiler:
     def _word(self, ranges: _Ranges, word: int) -> None:
         """Compare the target from this word (0 to 3) on with sorted disjoint ranges of what is left of it."""
         elements, deeper = _split(ranges, 96 - 32 * word)
-        self._assembler.emit(LOAD_WORD, _TARGET + 4 * word)
+        self._assembler.emit(LOAD_WORD, self._compared + 4 * word)
         self._tree(elements)
         for rest, label in deeper.items():
             self._assembler.place(label)
@@ -287,15 +329,27 @@ def compile_filter(addresses: AddressSet, most: int = MOST_INSTRUCTIONS) -> Filt
 
     It is meant for a SOCK_RAW packet socket, where offset 0 is the Ethernet header: packet(7).
     """
-    ranges = addresses.ranges()
-    instructions = _Compiler().compile(ranges)
+    return _fit(lambda ranges: _Compiler().compile(ranges), addresses.ranges(), most)
+
+
+def traffic_of(addresses: AddressSet, most: int = MOST_INSTRUCTIONS) -> Filter:
+    """Compile the program that accepts all that shows what becomes of `addresses`, for a listener.
+
+    That is solicitations for them, advertisements about them, by this host as well, and all else that comes for them,
+    without a VLAN's tag. It is meant for a socket that hears outgoing frames, where tags are not yet taken care of.
+    """
+    return _fit(lambda ranges: _Compiler().compile_traffic(ranges), addresses.ranges(), most)
+
+
+def _fit(compiled: Callable[[_Ranges], tuple[Instruction, ...]], ranges: _Ranges, most: int) -> Filter:
+    instructions = compiled(ranges)
     exact = True
     count = len(ranges)
     while len(instructions) > most:
         # The length is nearly proportional to the number of ranges: this ends after one or two rounds.
         exact = False
         count = max(1, count * most // len(instructions))
-        instructions = _Compiler().compile(_widen(ranges, count))
+        instructions = compiled(_widen(ranges, count))
     return Filter(instructions, exact)
 
 

@@ -24,6 +24,7 @@ _PACKET_STATISTICS = 6
 _PACKET_IGNORE_OUTGOING = 23
 _PACKET_MR_ALLMULTI = 2
 _ARPHRD_ETHER = 1
+_ETH_P_ALL = 3  # linux/if_ether.h
 _SO_ATTACH_FILTER = 26
 _SO_RCVTIMEO = 20
 _SIOCGIFFLAGS = 0x8913
@@ -54,7 +55,8 @@ class NotEthernetError(Exception):
 class Link:
     """A packet socket that is bound to the interface `ifname`; it receives nothing until a filter is attached.
 
-    `allmulti` asks the interface for all multicast, whether or not somebody here has joined the group.
+    `allmulti` asks the interface for all multicast, whether or not somebody here has joined the group. `outgoing` is
+    whether what this host itself sends is heard too.
 
     `index` is the interface's number, which it keeps until it is deleted.
 
@@ -62,18 +64,19 @@ class Link:
     such interface, ENETDOWN when it is down.
     """
 
-    def __init__(self, ifname: str, *, allmulti: bool = True) -> None:
+    def __init__(self, ifname: str, *, allmulti: bool = True, outgoing: bool = False) -> None:
         # With protocol 0 nothing is received before bind(): no frame passes unfiltered (packet(7)).
         self._socket = socket(AF_PACKET, SOCK_RAW, 0)
         try:
             self._attach(REJECT_ALL)
             self._socket.setsockopt(SOL_SOCKET, _SO_RCVTIMEO, _TIMEVAL.pack(0, int(PATIENCE * 1e6)))
             self._socket.setsockopt(SOL_SOCKET, SO_RCVBUF, _RECEIVE_BUFFER)
-            self._socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
+            self._socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, not outgoing)
             self.index = _index(ifname)
             self._allmulti = False
             self.receive_all_multicast(wanted=allmulti)
-            self._socket.bind((ifname, ETHERTYPE_IPV6))
+            # Bound to one protocol, a packet socket hears incoming frames only.
+            self._socket.bind((ifname, _ETH_P_ALL if outgoing else ETHERTYPE_IPV6))
             *_, hardware_type, _ = self._socket.getsockname()
             error = self._socket.getsockopt(SOL_SOCKET, SO_ERROR)
         except BaseException:

@@ -10,9 +10,10 @@ from ndpresponder.verdict import Verdict
 
 PACKET_HOST, PACKET_BROADCAST, PACKET_MULTICAST, PACKET_OTHERHOST, PACKET_OUTGOING = range(5)
 _PACKET_TYPE = 0xFFFFF004
+_VLAN_TAG = 0xFFFFF02C
 
 
-def run_filter(program: Sequence[Instruction], frame: bytes, packet_type: int = PACKET_HOST) -> int:
+def run_filter(program: Sequence[Instruction], frame: bytes, packet_type: int = PACKET_HOST, vlan: int = 0) -> int:
     """Execute a classic BPF program, as linux/net/core/filter.c describes it; how many octets it accepts."""
     accumulator = 0
     at = 0
@@ -23,6 +24,8 @@ def run_filter(program: Sequence[Instruction], frame: bytes, packet_type: int = 
             size = {0x20: 4, 0x28: 2, 0x30: 1}[code]
             if k == _PACKET_TYPE:
                 accumulator = packet_type
+            elif k == _VLAN_TAG:
+                accumulator = vlan
             elif k + size > len(frame):
                 return 0
             else:

@@ -13,7 +13,7 @@ from vectors import OUR_MAC, advertise, solicit
 from wire import Wire
 
 from ndpresponder.addresses import AddressSet, Rule
-from ndpresponder.filter import JUMP_EQUAL, Instruction, compile_filter
+from ndpresponder.filter import JUMP_EQUAL, Instruction, compile_filter, traffic_of
 from ndpresponder.link import Link, NotEthernetError
 
 
@@ -202,3 +202,32 @@ def test_a_link_that_could_not_be_opened_leaves_no_descriptor(wire: Wire) -> Non
         with pytest.raises((NotEthernetError, OSError)), opened(wire.host, name):
             pass
     assert descriptors() == before
+
+
+def test_what_this_host_sends_is_heard_if_that_is_wanted(wire: Wire) -> None:
+    prefix = AddressSet([Rule(IPv6Network("2001:db8::/112"), "static")])
+    with wire.host.entered():
+        link = Link("eth0", outgoing=True)
+    # A socket does not hear what it sends itself.
+    with closing(link), opened(wire.host) as other:
+        link.attach(traffic_of(prefix).instructions)
+        ours = advertise("2001:db8::1")
+        other.send(ours)
+        # A solicitation of our own, an advertisement about something else.
+        other.send(bytes(solicit("2001:db8::3")))
+        other.send(advertise("2001:db8:1::1"))
+
+        assert waiting(link) == [ours]
+
+
+def test_a_frame_of_a_vlan_is_not_heard_among_what_is_sent(wire: Wire) -> None:
+    prefix = AddressSet([Rule(IPv6Network("2001:db8::/112"), "static")])
+    with wire.host.entered():
+        link = Link("eth0", outgoing=True)
+    with closing(link):
+        link.attach(traffic_of(prefix).instructions)
+        frame = bytes(solicit("2001:db8::2"))
+        wire.send(frame[:12] + bytes.fromhex("81000005") + frame[12:])
+        wire.send(frame)
+
+        assert waiting(link) == [frame]

@@ -5,7 +5,7 @@ from random import Random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracle import PACKET_HOST, PACKET_MULTICAST, PACKET_OTHERHOST, PACKET_OUTGOING, run_filter
+from oracle import PACKET_BROADCAST, PACKET_HOST, PACKET_MULTICAST, PACKET_OTHERHOST, PACKET_OUTGOING, run_filter
 from strategies import addresses, any_address, entries, frames
 from vectors import POLICY, TARGET, advertise, solicit
 
@@ -20,6 +20,7 @@ from ndpresponder.filter import (
     Label,
     advertisements_of,
     compile_filter,
+    traffic_of,
 )
 from ndpresponder.responder import answer
 
@@ -111,3 +112,48 @@ def test_exactly_the_advertisements_of_some_pass(some: set[int], others: list[in
         assert (run_filter(program, about, PACKET_HOST) > 0) == (target in some)
         assert run_filter(program, asking_for(target), PACKET_HOST) == 0
         assert run_filter(program, about, PACKET_OTHERHOST) == 0
+
+
+def sent_to(target: int, *, next_header: int = 17) -> bytes:
+    """A packet for an address; of its content only the first octets matter."""
+    return FRAME[:20] + bytes([next_header]) + FRAME[21:38] + target.to_bytes(16, "big") + b"\x80" + bytes(63)
+
+
+@given(entries, st.lists(addresses | any_address, min_size=1))
+def test_exactly_the_traffic_of_a_set_passes(some_entries: Entries, targets: list[int]) -> None:
+    address_set = AddressSet(some_entries)
+    program = traffic_of(address_set)
+    assert program.exact
+    edges = {edge + step for pair in address_set.ranges() for edge in pair for step in (-1, 0, 1)}
+    advertisement = advertise()
+    outside = (1 << 128) - 1
+    for target in (*targets, *edges):
+        if not 0 <= target < outside:
+            continue
+        about = advertisement[:62] + target.to_bytes(16, "big") + advertisement[78:]
+        hears = {
+            "solicitation": (asking_for(target), {PACKET_HOST, PACKET_MULTICAST, PACKET_BROADCAST}),
+            "advertisement": (about, {PACKET_HOST, PACKET_MULTICAST, PACKET_BROADCAST, PACKET_OUTGOING}),
+            "packet": (sent_to(target), {PACKET_HOST}),
+            "echo request": (sent_to(target, next_header=58), {PACKET_HOST}),
+        }
+        meant = isinstance(address_set.lookup(target), Rule)
+        for name, (frame, types) in hears.items():
+            for packet_type in range(5):
+                passes = run_filter(program.instructions, frame, packet_type) >= len(frame)
+                assert passes == (meant and packet_type in types), name
+            assert run_filter(program.instructions, frame, PACKET_HOST, vlan=5) == 0
+            ipv4 = frame[:12] + b"\x08\x00" + frame[14:]
+            assert run_filter(program.instructions, ipv4, PACKET_HOST) == 0
+
+
+def test_traffic_of_a_set_that_does_not_fit_is_widened() -> None:
+    base = int.from_bytes(FRAME[62:78], "big") >> 80 << 80
+    targets = [base + 1000 * number for number in range(1, 3000)]
+    compiled = traffic_of(AddressSet(Rule(IPv6Network((target, 128)), "static") for target in targets))
+    assert not compiled.exact
+    assert len(compiled.instructions) <= MOST_INSTRUCTIONS
+    for target in targets[::29]:
+        assert run_filter(compiled.instructions, asking_for(target), PACKET_HOST) > 0
+        assert run_filter(compiled.instructions, sent_to(target), PACKET_HOST) > 0
+    assert run_filter(compiled.instructions, sent_to(targets[-1] + 1), PACKET_HOST) == 0
