@@ -22,7 +22,7 @@ import os
 import re
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from importlib.util import find_spec
@@ -125,11 +125,66 @@ def _address(text: object) -> IPv6Address | None:
 
 
 def _gateways(network: dict[Any, Any]) -> Iterator[IPv6Address]:
+    for text in _ranges(network, "Gateway"):
+        if address := _address(text):
+            yield address
+
+
+def _ranges(network: dict[Any, Any], what: str) -> Iterator[object]:
     ipam = network.get("IPAM")
     ranges = ipam.get("Config") if isinstance(ipam, dict) else None
     for each in ranges if isinstance(ranges, list) else ():
-        if isinstance(each, dict) and (address := _address(each.get("Gateway"))):
-            yield address
+        if isinstance(each, dict):
+            yield each.get(what)
+
+
+class EngineError(Exception):
+    """The engine cannot be asked. The message says why, and what to do about it."""
+
+
+class Described(NamedTuple):
+    """A network as it was made."""
+
+    name: str
+    subnets: tuple[IPv6Network, ...] | None
+    """Its IPv6 prefixes, none without IPv6; None: there is no network of this name."""
+
+
+def describe(names: Iterable[str]) -> list[Described]:
+    """Ask for networks once. Raises EngineError."""
+    try:
+        import docker  # noqa: PLC0415 - a third of the program's memory, with -N only
+    except ImportError as error:
+        raise EngineError(_no_sdk(error)) from error
+    try:
+        with closing(docker.from_env(version="auto", timeout=Timing.reply).api) as client:
+            return [_describe(client, name, docker.errors.NotFound) for name in names]
+    except Exception as error:  # whatever an odd reply makes the SDK raise
+        raise EngineError(_reason(error, _socket_path())) from error
+
+
+def _describe(client: Any, name: str, not_found: type[Exception]) -> Described:
+    try:
+        network = client.inspect_network(name)
+    except not_found:
+        return Described(name, None)
+    # An engine takes the beginning of an id for a name, too.
+    there = isinstance(network, dict) and network.get("Name") == name
+    return Described(name, subnets_of(network) if there else None)
+
+
+def subnets_of(network: dict[Any, Any]) -> tuple[IPv6Network, ...]:
+    """Read a network as the engine's inspection describes it: its IPv6 prefixes, none where IPv6 is off."""
+    if network.get("EnableIPv6") is False:
+        return ()
+    return tuple(prefix for text in _ranges(network, "Subnet") if (prefix := _subnet(text)))
+
+
+def _subnet(text: object) -> IPv6Network | None:
+    try:
+        return IPv6Network(text, strict=False) if isinstance(text, str) else None
+    except ValueError:
+        return None
 
 
 class Network(NamedTuple):
@@ -314,12 +369,7 @@ class Watcher:
         try:
             import docker  # noqa: F401, PLC0415 - a third of the program's memory, with -N only
         except ImportError as error:
-            self._become(
-                State(
-                    fatal=f"-N needs the Docker SDK for Python ({error}): "
-                    "pip install 'ndpresponder[docker]', or apt install python3-docker"
-                )
-            )
+            self._become(State(fatal=_no_sdk(error)))
             return
         heard = True
         while not self._stopping.is_set():
@@ -421,6 +471,13 @@ class _Listener(Thread):
                 for _ in response.iter_content(_LONGEST_CHUNK):
                     self._news.set()
         self._news.set()
+
+
+def _no_sdk(error: ImportError) -> str:
+    return (
+        f"-N needs the Docker SDK for Python ({error}): "
+        "pip install 'ndpresponder[docker]', or apt install python3-docker"
+    )
 
 
 def _socket_path() -> str:

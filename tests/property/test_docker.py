@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import addresses, any_address
 
-from ndpresponder.docker import addresses_of
+from ndpresponder.docker import addresses_of, subnets_of
 
 _json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -50,3 +50,8 @@ def test_nothing_is_made_up_and_nothing_left_out(
         return unique_local or address not in IPv6Network("fc00::/7")
 
     assert addresses_of(network, unique_local=unique_local).addresses == set(filter(is_answered, held))
+
+
+@given(_json | _ipam | st.fixed_dictionaries({"Config": st.lists(st.fixed_dictionaries({"Subnet": _texts | _json}))}))
+def test_any_json_has_prefixes_or_none(ipam: object) -> None:
+    assert all(isinstance(subnet, IPv6Network) for subnet in subnets_of({"IPAM": ipam}))

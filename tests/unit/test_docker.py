@@ -9,7 +9,7 @@ from fake_engine import GATEWAY
 
 from ndpresponder import log
 from ndpresponder.addresses import Rule
-from ndpresponder.docker import Held, Network, State, Timing, addresses_of, delays, report, rules
+from ndpresponder.docker import Held, Network, State, Timing, addresses_of, delays, report, rules, subnets_of
 
 NO_NETWORK = "the engine's answer is no network"
 
@@ -214,3 +214,19 @@ def test_a_line_per_change(before: State, now: State, lines: list[str], capsys: 
     log.setup(logging.INFO, log.Format.HUMAN)
     report(before, now)
     assert [line.partition(" ")[2] for line in capsys.readouterr().err.splitlines()] == lines
+
+
+@pytest.mark.parametrize(
+    ("network", "subnets"),
+    [
+        ({"IPAM": {"Config": [{"Subnet": "172.18.0.0/16"}, {"Subnet": "2001:db8::/64"}]}}, ["2001:db8::/64"]),
+        ({"IPAM": {"Config": [{"Subnet": "2001:db8::/64"}]}, "EnableIPv6": True}, ["2001:db8::/64"]),
+        ({"IPAM": {"Config": [{"Subnet": "2001:db8::/64"}]}, "EnableIPv6": False}, []),
+        ({"IPAM": {"Config": [{"Subnet": "2001:db8::1/64"}, {"Subnet": None}, {}, 7]}}, ["2001:db8::/64"]),
+        ({"IPAM": {"Config": None}, "EnableIPv6": True}, []),
+        ({"IPAM": None}, []),
+        ({}, []),
+    ],
+)
+def test_the_prefixes_of_a_network(network: dict[str, object], subnets: list[str]) -> None:
+    assert list(map(str, subnets_of(network))) == subnets
