@@ -24,10 +24,14 @@ A map of the rooms. Each imports only from the rows above its own; inside a row,
     report      a configuration in words for people
     ndppd       a configuration of ndppd to a configuration file
     announce    tells the router what has come to live here
+    hearing     what passes on the link about some addresses, and what follows from it
+    host        the facts of this host that decide what becomes of a packet
+    checks      what stands in a packet's way, and what mends it
     responder   the path of a frame, and what is counted on it
     uplink      one interface while it is there: answering, and following what changes around it
     station     one interface of the configuration: waits for it, however often it goes and comes
     daemon      assembles, runs, reloads, stops
+    doctor      listens, reads the host, and says what it found
     cli         the commands
 
 docs/architecture.md follows a frame and an address through them.

@@ -298,6 +298,68 @@ def _filter(subnets: tuple[str, ...], exclusions: tuple[str, ...], *, as_numbers
     click.echo((numbers if as_numbers else disassemble)(compiled.instructions), nl=False)
 
 
+@_commands.command("doctor")
+@click.option(
+    "-i",
+    "--ifname",
+    metavar="NAME",
+    help="The uplink: the interface where the router asks; auto: that of the default route.",
+)
+@click.option(
+    "-n",
+    "--subnet",
+    "subnets",
+    multiple=True,
+    metavar="PREFIX",
+    help="IPv6 prefix or address that lives behind this host; without: the uplink's on-link prefixes.",
+)
+@click.option(
+    "-N",
+    "--docker-network",
+    "docker_networks",
+    multiple=True,
+    metavar="NAME",
+    help="Docker network whose IPv6 prefix lives behind this host.",
+)
+@click.option(
+    "--listen",
+    "seconds",
+    type=click.IntRange(0, 3600),
+    default=30,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to listen for the router; 0: not at all.",
+)
+@click.option("-j", "--json", "as_json", is_flag=True, help="JSON objects, one on each line.")
+def _doctor(
+    ifname: str | None, subnets: tuple[str, ...], docker_networks: tuple[str, ...], seconds: int, *, as_json: bool
+) -> None:
+    """Find out whether a responder is needed here, and why it does not work.
+
+    Exits with 0 when all is well, with 3 when a problem was found, with 1 when it cannot look.
+    """
+    from . import doctor  # noqa: PLC0415 - the other commands do without
+    from .station import interfaces  # noqa: PLC0415 - the same
+
+    if not ifname:
+        raise click.UsageError(f"name the uplink with -i; there are: {interfaces()}")
+    entries, remarks = parse_addresses(subnets, ()) if subnets else ((), ())
+    for remark in remarks:
+        click.echo(f"ndpresponder: {remark}", err=True)
+    try:
+        ended = doctor.run(
+            ifname,
+            [entry.prefix for entry in entries],
+            parse_networks(docker_networks),
+            seconds,
+            doctor.Json() if as_json else doctor.Text(),
+        )
+    except doctor.DoctorError as error:
+        click.echo(f"ndpresponder: {error}", err=True)
+        sys.exit(1)
+    sys.exit(ended.value)
+
+
 def main() -> NoReturn:
     """Run the command line and exit."""
     try:

@@ -138,7 +138,7 @@ class Uplink:
         self._adapt()
         self._announce(compiled)
         if self._snapshot:
-            self._tell_of_owned(self._snapshot)
+            self._tell_ofrefusals_of(self._snapshot)
             if config.prefixes != before.prefixes:
                 self._warn_of_others(self._snapshot)
 
@@ -346,17 +346,17 @@ class Uplink:
 
     def _leave_to_their_owners(self, snapshot: netlink.Snapshot) -> None:
         """Do not answer for what the uplink itself and its gateways hold."""
-        owned = _owned(snapshot)
+        owned = refusals_of(snapshot)
         if not self._book.publish(_UPLINK, owned):
             return
         self.update()
         self._warn_of_others(snapshot)
-        self._tell_of_owned(snapshot)
+        self._tell_ofrefusals_of(snapshot)
 
-    def _tell_of_owned(self, snapshot: netlink.Snapshot) -> None:
+    def _tell_ofrefusals_of(self, snapshot: netlink.Snapshot) -> None:
         """Tell what of the prefixes is held by others, if that is new."""
         configured = AddressSet(self._config.entries)
-        addresses = (refusal.prefix.network_address for refusal in _owned(snapshot))
+        addresses = (refusal.prefix.network_address for refusal in refusals_of(snapshot))
         inside = sorted(str(address) for address in addresses if isinstance(configured.lookup(int(address)), Rule))
         if inside == self._inside:
             return
@@ -419,7 +419,7 @@ def _on_link(snapshot: netlink.Snapshot) -> set[IPv6Network]:
     return {address.network for address in snapshot.addresses if address.network.prefixlen < 128}
 
 
-def _owned(snapshot: netlink.Snapshot) -> set[Refusal]:
+def refusals_of(snapshot: netlink.Snapshot) -> set[Refusal]:
     """What the uplink's kernel and its gateways answer for themselves."""
     own = {(address.ip, Verdict.OWN_ADDRESS) for address in snapshot.addresses}
     gateways = {(address, Verdict.GATEWAY) for address in snapshot.gateways}

@@ -194,6 +194,28 @@ def test_what_filter_remarks_goes_to_standard_error() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "name the uplink with -i; there are: "),
+        (("-n", PREFIX), "name the uplink with -i; there are: "),
+        (("-i", ABSENT, "-n", "192.0.2.0/24"), "-n 192.0.2.0/24: an IPv4 prefix;"),
+        (("-i", ABSENT, "-n", ""), NOTHING),
+        (("-i", ABSENT, "--listen", "-1"), "Invalid value for '--listen': -1 is not in the range 0<=x<=3600."),
+        (("-i", ABSENT, "--listen", "soon"), "Invalid value for '--listen': 'soon' is not a valid integer range."),
+    ],
+)
+def test_usage_errors_of_the_doctor(arguments: tuple[str, ...], message: str) -> None:
+    assert usage_error("doctor", *arguments).startswith(message)
+
+
+def test_the_doctor_of_an_interface_that_is_not_there() -> None:
+    done = ndpresponder("doctor", "-i", ABSENT, "-n", PREFIX)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"ndpresponder: {ABSENT}: no such interface; there are: ")
+
+
 def test_filter_says_that_it_is_wider() -> None:
     # Every other address of more than the kernel's 4,096 instructions could tell apart.
     many = ",".join(f"2001:db8::{2 * number:x}" for number in range(1, 5000))
@@ -219,6 +241,7 @@ def test_version() -> None:
         (("--help",), "Usage: ndpresponder [OPTIONS] [COMMAND] [ARGS]..."),
         (("-h",), "Usage: ndpresponder [OPTIONS] [COMMAND] [ARGS]..."),
         (("filter", "--help"), "Usage: ndpresponder filter [OPTIONS]"),
+        (("doctor", "--help"), "Usage: ndpresponder doctor [OPTIONS]"),
         # As it is written, whatever else the line has.
         (("-i", ABSENT, "-n", "nonsense", "--help"), "Usage: ndpresponder [OPTIONS] [COMMAND] [ARGS]..."),
     ],
@@ -242,7 +265,7 @@ def test_help_names_every_option_and_command() -> None:
     }
     assert "NDPRESPONDER_LOG" in printed
     commands = re.findall(r"^  ([\w-]+)  ", printed.partition("\nCommands:\n")[2], re.MULTILINE)
-    assert commands == ["check", "filter", "import-ndppd", "reload"]
+    assert commands == ["check", "doctor", "filter", "import-ndppd", "reload"]
 
 
 # Configuration files

@@ -12,11 +12,11 @@ PACKAGE = Path(__file__).parents[2] / "ndpresponder"
 LAYERS = [
     {"__init__", "verdict", "policy", "addresses"},
     {"packet", "filter", "config", "link", "netlink", "log", "docker", "places", "systemd", "claim"},
-    {"announce", "decide", "gateway", "multicast", "file"},
-    {"responder", "ndppd", "report"},
+    {"announce", "decide", "gateway", "multicast", "file", "hearing", "host"},
+    {"responder", "ndppd", "report", "checks"},
     {"uplink"},
     {"station"},
-    {"daemon"},
+    {"daemon", "doctor"},
     {"cli", "__main__"},
 ]
 # Within a layer, and in this direction only.

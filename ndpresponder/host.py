@@ -1,0 +1,262 @@
+"""The facts of this host that decide what becomes of a packet for an address behind it.
+
+Everything here is read, nothing is changed, and no opinion is had: that is `checks`. What cannot be read is None.
+"""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from enum import Enum
+from ipaddress import IPv6Address, IPv6Network
+from itertools import pairwise
+from pathlib import Path
+from socket import if_nameindex, if_nametoindex
+from typing import Any, NamedTuple
+
+from .netlink import Neighbor, Neighbors, Survey
+
+_PROC = Path("/proc")
+_SYSCTL = _PROC / "sys/net/ipv6"
+# linux/capability.h
+_CAPABILITIES = {12: "CAP_NET_ADMIN", 13: "CAP_NET_RAW"}
+_OTHERS = ("ndppd", "npd6", "pndpd", "odhcpd")
+_OURS = "ndpresponder"
+_PATIENCE = 10.0
+"""Seconds that nft may take."""
+# What a rule can have in front of its verdict without choosing among packets.
+_NO_CHOICE = {"counter", "log"}
+
+
+class Responder(NamedTuple):
+    """A process that answers solicitations."""
+
+    pid: int
+    name: str
+
+
+class Firewall(Enum):
+    """What a chain of the firewall does to packets that are forwarded, as far as can be told without one."""
+
+    OPEN = "open"
+    """Nothing, unless a rule is about them."""
+    CLOSED = "closed"
+    """It drops all."""
+    DEPENDS = "depends"
+    """It drops what no rule accepts, and there are some that accept."""
+
+
+class Chain(NamedTuple):
+    """A base chain of the forward hook."""
+
+    family: str
+    table: str
+    name: str
+    effect: Firewall
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the kernel is set to; None: not there, or not readable.
+
+    `legacy_firewall` is whether the filter of the old ip6tables is in use, which nftables knows nothing about.
+    """
+
+    forwarding: int | None
+    uplink_forwarding: int | None
+    accept_ra: int | None
+    ip_nonlocal_bind: int | None
+    proxy_ndp: bool
+    gc_thresh3: int | None
+    legacy_firewall: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of this host and its surroundings.
+
+    `named` is whether the operator named the prefixes; else they are the uplink's on-link prefixes. `neighbors` are the
+    uplink's neighbor entries, `proxied` the addresses that the kernel answers for on it, `devices` the interfaces
+    beside it.
+    """
+
+    survey: Survey
+    named: bool
+    settings: Settings
+    neighbors: tuple[Neighbor, ...]
+    proxied: tuple[IPv6Address, ...]
+    responders: tuple[Responder, ...]
+    chains: tuple[Chain, ...] | None
+    capabilities: frozenset[str]
+    devices: tuple[str, ...]
+
+    @property
+    def ifname(self) -> str:
+        """The uplink's name."""
+        return self.survey.snapshot.ifname
+
+    @property
+    def prefixes(self) -> tuple[IPv6Network, ...]:
+        """What this is about."""
+        return self.survey.prefixes
+
+
+def read(survey: Survey, *, named: bool) -> Facts:
+    """Read what `survey` does not have. Raises OSError when the interface is gone."""
+    ifname = survey.snapshot.ifname
+    with closing(Neighbors(if_nametoindex(ifname))) as table:
+        neighbors, proxied = table.all(), table.proxied()
+    return Facts(
+        survey,
+        named,
+        _settings(ifname),
+        tuple(each for each in neighbors if not each.address.is_multicast),
+        tuple(proxied),
+        tuple(_responders(ifname)),
+        _chains(),
+        _capabilities(),
+        tuple(name for _, name in if_nameindex() if name not in ("lo", ifname)),
+    )
+
+
+def inhabited() -> set[IPv6Address]:
+    """Return the addresses of which the kernel knows that somebody has them, on whichever interface."""
+    with closing(Neighbors(0)) as table:
+        return {neighbor.address for neighbor in table.all() if neighbor.link_address}
+
+
+def _settings(ifname: str) -> Settings:
+    interface = _SYSCTL / "conf" / ifname
+    return Settings(
+        forwarding=_number(_SYSCTL / "conf/all/forwarding"),
+        uplink_forwarding=_number(interface / "forwarding"),
+        accept_ra=_number(interface / "accept_ra"),
+        ip_nonlocal_bind=_number(_SYSCTL / "ip_nonlocal_bind"),
+        proxy_ndp=bool(_number(_SYSCTL / "conf/all/proxy_ndp") or _number(interface / "proxy_ndp")),
+        gc_thresh3=_number(_SYSCTL / "neigh/default/gc_thresh3"),
+        legacy_firewall="filter" in _words(_PROC / "net/ip6_tables_names"),
+    )
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _words(path: Path) -> list[str]:
+    try:
+        return path.read_text().split()
+    except OSError:
+        return []
+
+
+def _capabilities() -> frozenset[str]:
+    """The effective capabilities of this process: capabilities(7)."""
+    held = 0
+    for line in (_PROC / "self/status").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == "CapEff":
+            held = int(value, 16)
+    return frozenset(name for number, name in _CAPABILITIES.items() if held >> number & 1)
+
+
+def _responders(ifname: str) -> Iterator[Responder]:
+    """The processes of this network namespace that answer on `ifname`."""
+    here = (_PROC / "self/ns/net").stat().st_ino
+    for process in sorted(_PROC.glob("[0-9]*"), key=lambda path: int(path.name)):
+        # One that ends meanwhile, or belongs to somebody else.
+        with suppress(OSError):
+            if (process / "ns/net").stat().st_ino == here:
+                words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
+                if name := responder_of(words, ifname):
+                    yield Responder(int(process.name), name)
+
+
+def responder_of(words: Sequence[str], ifname: str) -> str | None:
+    """Return the name of the responder that has this command line, if it is one that can answer on `ifname`."""
+    names = [os.path.basename(word) for word in words]  # noqa: PTH119 - a word, perhaps no path
+    if names and names[0] in _OTHERS:
+        return names[0]
+    # A script: its interpreter, with options or without, comes first.
+    if _OURS not in names[:4] or not names[0].startswith((_OURS, "python")):
+        return None
+    arguments = words[names.index(_OURS) + 1 :]
+    # Its commands end by themselves, and answer nothing.
+    if arguments and not arguments[0].startswith("-"):
+        return None
+    uplink = _uplink_of(arguments)
+    return _OURS if uplink in (None, ifname, "auto") else None
+
+
+def _uplink_of(arguments: Sequence[str]) -> str | None:
+    for word, following in pairwise([*arguments, ""]):
+        if word in ("-i", "--ifname"):
+            return following
+        if word.startswith("--ifname="):
+            return word.removeprefix("--ifname=")
+        if word.startswith("-i"):
+            return word[2:]
+    return None
+
+
+def _chains() -> tuple[Chain, ...] | None:
+    """Ask nft; None when it is missing, or not allowed to tell."""
+    # Terse: without the elements of sets, of which there can be a hundred thousand.
+    command = ["nft", "--json", "--terse", "list", "ruleset"]
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE, check=True)  # noqa: S603 - no word of it comes from outside
+        return forward_chains(json.loads(done.stdout))
+    except (OSError, subprocess.SubprocessError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def forward_chains(ruleset: Any) -> tuple[Chain, ...]:
+    """Return the chains that forwarded IPv6 packets pass, and what they do, from nft's JSON: libnftables-json(5)."""
+    entries = ruleset["nftables"]
+    chains = [
+        entry["chain"]
+        for entry in entries
+        if entry.get("chain", {}).get("hook") == "forward" and entry["chain"]["family"] in ("ip6", "inet")
+    ]
+    rules = [entry["rule"] for entry in entries if "rule" in entry]
+    return tuple(
+        Chain(
+            chain["family"],
+            chain["table"],
+            chain["name"],
+            _effect(
+                (
+                    rule["expr"]
+                    for rule in rules
+                    if (rule["family"], rule["table"], rule["chain"])
+                    == (chain["family"], chain["table"], chain["name"])
+                ),
+                drops=chain.get("policy") == "drop",
+            ),
+        )
+        for chain in chains
+    )
+
+
+def _effect(rules: Iterable[Any], *, drops: bool) -> Firewall:
+    """What becomes of a packet of which nothing is known."""
+    some_accepted = False
+    for expressions in rules:
+        statements = {name for expression in expressions for name in expression} - _NO_CHOICE
+        if statements == {"accept"}:
+            drops = False
+            break
+        if statements in ({"drop"}, {"reject"}):
+            drops = True
+            break
+        # A match in front of a drop is about something special; every other rule may let pass.
+        some_accepted |= not statements & {"drop", "reject"} and bool(
+            statements & {"accept", "jump", "goto", "vmap", "queue", "xt"}
+        )
+    if not drops:
+        return Firewall.OPEN
+    return Firewall.DEPENDS if some_accepted else Firewall.CLOSED
