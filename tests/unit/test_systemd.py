@@ -74,6 +74,23 @@ def test_without_a_manager_nothing_happens() -> None:
     assert process.watchdog is None
 
 
+def test_a_sign_of_life_touches_the_heartbeat_s_file(tmp_path: Path) -> None:
+    heartbeat = tmp_path / "heartbeat"
+    process = ServiceManager({"NDPRESPONDER_HEARTBEAT": str(heartbeat)})
+    process.ready("")
+    assert not heartbeat.exists()
+    process.alive()
+    os.utime(heartbeat, (0, 0))
+    before = time.time()
+    process.alive()
+    assert heartbeat.stat().st_mtime > before - 1
+    assert heartbeat.read_bytes() == b""
+
+
+def test_a_heartbeat_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
+    ServiceManager({"NDPRESPONDER_HEARTBEAT": str(tmp_path / "missing" / "heartbeat")}).alive()
+
+
 @pytest.mark.parametrize(
     ("environment", "seconds"),
     [
@@ -83,6 +100,10 @@ def test_without_a_manager_nothing_happens() -> None:
         ({"WATCHDOG_USEC": "0"}, None),
         ({"WATCHDOG_USEC": "soon"}, None),
         ({"WATCHDOG_USEC": ""}, None),
+        ({"NDPRESPONDER_HEARTBEAT": "/heartbeat"}, 2.0),
+        ({"NDPRESPONDER_HEARTBEAT": ""}, None),
+        ({"NDPRESPONDER_HEARTBEAT": "/heartbeat", "WATCHDOG_USEC": "30000000"}, 2.0),
+        ({"NDPRESPONDER_HEARTBEAT": "/heartbeat", "WATCHDOG_USEC": "3000000"}, 1.5),
         ({}, None),
     ],
 )
