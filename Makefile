@@ -39,7 +39,7 @@ clean:
 tools:
 	@./tests/install-tools ip:iproute2 ebtables-nft:iptables nft:nftables tcpdump:tcpdump ping:iputils-ping \
 		ndisc6:ndisc6 ndppd:ndppd atk6-fuzz_ip6:thc-ipv6 sysctl:procps curl:curl \
-		dockerd:docker.io busybox:busybox-static
+		dockerd:docker.io busybox:busybox-static mmdebstrap:mmdebstrap
 
 DIST_PACKAGES := /usr/lib/python3/dist-packages
 deb-tools:

@@ -49,6 +49,10 @@ _NAME = re.compile(r"ndpr-(\d+)-engine")
 _numbers = count(1)
 
 
+HANDS_OFF = "--ip-forward=false --ip-masq=false"
+"""Flags with which an engine changes nothing in its host's network, as long as it has no networks of its own."""
+
+
 class EngineError(Exception):
     """The engine cannot be started, or refuses what it was asked; the text is its own."""
 
@@ -72,6 +76,14 @@ OTHER = Network("other", IPv6Network("2001:db8:1::e:2:0/112"), IPv4Network("10.2
 ONLY_IPV4 = Network("only-ipv4", None, IPv4Network("10.4.0.0/16"))
 
 
+class ThisMachine(Namespace):
+    """The network that this process is in, in place of a host of the lab."""
+
+    def __init__(self) -> None:
+        super().__init__("machine")
+        self.path = Path("/proc/self/ns/net")
+
+
 class _Connection(HTTPConnection):
     """HTTP over the engine's socket."""
 
@@ -89,16 +101,18 @@ class Engine:
     """A Docker engine on a host, running from entry to exit, with one image, IMAGE: a static busybox.
 
     With `live_restore` its containers outlive dockerd; without, which is Docker's default, they end with it.
+    `flags` are more of dockerd's own.
 
     Its containers and networks are made and changed by name. Each call returns when the engine says that it is
     done, and raises EngineError if it says otherwise.
     """
 
-    def __init__(self, host: Namespace, *, live_restore: bool = True) -> None:
+    def __init__(self, host: Namespace, *, live_restore: bool = True, flags: str = "") -> None:
         self._host = host
-        self._flags = f"{_FLAGS} --live-restore={str(live_restore).lower()}"
         self._dockerd: Program | None = None
         self.name = f"ndpr-{os.getpid()}-engine-{next(_numbers)}"
+        # With all containers in a cgroup that is this engine's.
+        self._flags = f"{_FLAGS} --cgroup-parent=/{self.name} --live-restore={str(live_restore).lower()} {flags}"
 
     def __enter__(self) -> Self:
         sweep()
@@ -249,7 +263,7 @@ class Engine:
                 "Image": IMAGE,
                 "Cmd": ["/bin/busybox", "sleep", "1000000"],
                 "StopSignal": "SIGKILL",
-                "HostConfig": {"NetworkMode": network, "CgroupParent": f"/{self.name}", **host_config},
+                "HostConfig": {"NetworkMode": network, **host_config},
                 "NetworkingConfig": {"EndpointsConfig": {network: _endpoint(ip6)}},
             },
             name=name,
@@ -287,12 +301,24 @@ class Engine:
         return str(told["NetworkSettings"]["Networks"][network]["GlobalIPv6Address"])
 
     def process(self, container: str) -> int:
-        """Return the pid of a running container's process, as this process sees it."""
+        """Return the pid of a running container's first process, as this process sees it."""
         found = self._ask("GET", f"/containers/{container}/json")["Id"]
-        [pid] = {
+        pids = {
             line for path in _cgroups(f"{self.name}/{found}") for line in (path / "cgroup.procs").read_text().split()
         }
+        # What it has started itself, or the engine for a health check, has another number in the container.
+        [pid] = [pid for pid in pids if _innermost(pid) == "1"]
         return int(pid)
+
+    def printed(self, container: str) -> str:
+        """Return all that a container has printed so far; dockerd need not be running."""
+        # The engine's files are in its mount namespace.
+        directories = Path(f"/proc/{self._inside}/root{self._state}/data/containers")
+        for path in directories.glob("*/config.v2.json"):
+            if json.loads(path.read_text())["Name"] == f"/{container}":
+                lines = path.with_name(f"{path.parent.name}-json.log").read_text().splitlines()
+                return "".join(json.loads(line)["log"] for line in lines)
+        return ""
 
     def clear(self) -> None:
         """Remove all containers and all networks that were made."""
@@ -326,6 +352,14 @@ def _children(pid: int) -> list[int]:
     """Return the pids of the children of a process, which any of its threads can have started."""
     children = (task / "children" for task in Path(f"/proc/{pid}/task").iterdir())
     return [int(child) for each in children for child in each.read_text().split()]
+
+
+def _innermost(pid: str) -> str:
+    """Return the number of a process in the innermost of its namespaces; nothing if it has ended."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        status = Path(f"/proc/{pid}/status").read_text()
+        return next(line for line in status.splitlines() if line.startswith("NSpid:")).split()[-1]
+    return ""
 
 
 def _last_line(dockerd: Program) -> str:

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from ipaddress import IPv6Network
@@ -84,7 +85,40 @@ def wait_until(condition: Callable[[], bool], what: str, timeout: float = 5) -> 
         time.sleep(0.01)
 
 
-class Program:
+class Printing(ABC):
+    """What runs, and prints lines."""
+
+    command: str
+
+    @abstractmethod
+    def printed(self) -> str:
+        """Return all that was printed so far to standard output and standard error."""
+
+    @abstractmethod
+    def exit_code(self) -> int | None:
+        """Return the exit code, or None if it has not ended."""
+
+    def lines(self, *words: str) -> list[str]:
+        """Return the whole lines printed so far that have all of these words in them."""
+        whole, _, _ = self.printed().rpartition("\n")
+        return [line for line in whole.splitlines() if all(word in line for word in words)]
+
+    def wait_for(self, *words: str, timeout: float = 5) -> str:
+        """Wait for a line that has all of these words in it, and return the first."""
+
+        def there() -> bool:
+            # In this order: what an ended program has printed is complete.
+            code = self.exit_code()
+            found = bool(self.lines(*words))
+            if code is not None and not found:
+                raise RuntimeError(f"{self.command}: exit {code}\n{self.printed()}")
+            return found
+
+        wait_until(there, f"a line with {words} from {self.command}", timeout)
+        return self.lines(*words)[0]
+
+
+class Program(Printing):
     """A program that runs inside a namespace, and what it has printed so far."""
 
     def __init__(self, namespace: Namespace, *command: str, configuration: str = "") -> None:
@@ -111,24 +145,9 @@ class Program:
         descriptor = self._printed.fileno()
         return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode()
 
-    def lines(self, *words: str) -> list[str]:
-        """Return the whole lines printed so far that have all of these words in them."""
-        whole, _, _ = self.printed().rpartition("\n")
-        return [line for line in whole.splitlines() if all(word in line for word in words)]
-
-    def wait_for(self, *words: str, timeout: float = 5) -> str:
-        """Wait for a line that has all of these words in it, and return the first."""
-
-        def there() -> bool:
-            # In this order: what an ended program has printed is complete.
-            ended = self.process.poll() is not None
-            found = bool(self.lines(*words))
-            if ended and not found:
-                raise RuntimeError(f"{self.command}: exit {self.process.returncode}\n{self.printed()}")
-            return found
-
-        wait_until(there, f"a line with {words} from {self.command}", timeout)
-        return self.lines(*words)[0]
+    def exit_code(self) -> int | None:
+        """Return the exit code, or None if it has not ended."""
+        return self.process.poll()
 
     def wait(self, timeout: float = 10) -> int:
         """Wait for the end of the program and return its exit code."""

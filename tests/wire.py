@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Self
 
 import pytest
-from lab import Program, wait_until
+from lab import Printing, Program, wait_until
 from namespaces import Namespace, sweep
 from vectors import OUR_MAC, solicit
 
@@ -135,13 +135,13 @@ class Wire:
                 return frame
 
 
-def events(program: Program, *words: str) -> list[dict[str, Any]]:
+def events(program: Printing, *words: str) -> list[dict[str, Any]]:
     """Return the log lines so far, only those with one of these event words if any are given."""
     lines = [json.loads(line) for line in program.lines()]
     return [line for line in lines if not words or line["event"] in words]
 
 
-def event(program: Program, word: str, number: int = 1, timeout: float = 5) -> dict[str, Any]:
+def event(program: Printing, word: str, number: int = 1, timeout: float = 5) -> dict[str, Any]:
     """Wait for the log line with this event word, or for the second one and so on, and return it."""
     program.wait_for(f'"event": "{word}"', timeout=timeout)
     wait_until(lambda: len(events(program, word)) >= number, f"{number} times {word}", timeout)

@@ -7,11 +7,12 @@ from contextlib import ExitStack
 
 import pytest
 from dockerd import EXPOSED, Engine, EngineError
-from lab import Lab, Program
+from lab import Lab, Printing, Program
+from sidecar import Sidecar
 
 TOOLS = "busybox", "dockerd", "ebtables-nft", "ip", "nsenter", "ping", "setpriv", "setsid", "sysctl", "unshare"
 
-Start = Callable[..., Program]
+Start = Callable[..., Printing]
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -55,12 +56,16 @@ def engine(lab: Lab, running_engine: Engine) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def start(lab: Lab, engine: Engine) -> Iterator[Start]:
-    """Start ndpresponder on the vps with these arguments, and wait until it answers."""
+def start(request: pytest.FixtureRequest, lab: Lab, engine: Engine) -> Iterator[Start]:
+    """Start ndpresponder with these arguments, and wait until it answers: on the vps, or in a container there."""
     with ExitStack() as undo:
 
-        def started(*arguments: str) -> Program:
-            program = undo.enter_context(Program(lab.vps, *engine.ndpresponder(*arguments)))
+        def started(*arguments: str) -> Printing:
+            program: Printing
+            if getattr(request, "param", "host") == "sidecar":
+                program = Sidecar(engine, "-i", "eth0", *arguments)
+            else:
+                program = undo.enter_context(Program(lab.vps, *engine.ndpresponder(*arguments)))
             program.wait_for('"event": "ready"')
             return program
 

@@ -9,7 +9,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
-from dockerd import CGROUPS, EXPOSED, Engine, EngineError
+from dockerd import CGROUPS, EXPOSED, HANDS_OFF, Engine, EngineError, ThisMachine
 from lab import Lab, ping, wait_until
 from namespaces import NAMES, end, run
 
@@ -47,7 +47,13 @@ def processes(name: str) -> list[str]:
 def machine() -> list[str]:
     """Return what a dockerd would change in the machine's own network if it were not kept in."""
     switches = r"^net\.(ipv4\.ip_forward|ipv6\.conf\.(all|default)\.forwarding|bridge\.)"
-    commands = "ip -brief link", "nft --stateless list ruleset", f"sysctl --all --pattern {switches}"
+    commands = (
+        "ip -brief address",
+        "ip route show table all",
+        "ip -6 route show table all",
+        "nft --stateless list ruleset",
+        f"sysctl --all --pattern {switches}",
+    )
     return [run(*command.split()).stdout for command in commands]
 
 
@@ -74,6 +80,15 @@ def test_the_machine_is_left_as_it_was() -> None:
 
     assert left(engine.name) == []
     assert processes(engine.name) == []
+    assert machine() == before
+
+
+def test_an_engine_beside_the_lab_leaves_the_machine_alone() -> None:
+    before = machine()
+    with Engine(ThisMachine(), flags=HANDS_OFF) as engine:
+        engine.run("one", "host")
+        assert machine() == before
+    assert left(engine.name) == []
     assert machine() == before
 
 

@@ -14,11 +14,12 @@ from statistics import median
 
 import pytest
 from dockerd import EXPOSED, ONLY_IPV4, OTHER, Engine
-from lab import VPS_MAC, Lab, Program, ping, wait_until
+from lab import VPS_MAC, Lab, Printing, ping, wait_until
+from sidecar import on_the_host_and_as_a_sidecar
 from solicitor import Solicitor
 from wire import event, events
 
-Start = Callable[..., Program]
+Start = Callable[..., Printing]
 Record = Callable[..., None]
 
 ANSWERED_WITHIN = 0.2
@@ -66,6 +67,7 @@ def points_here(lab: Lab, address: str) -> bool:
 # Containers
 
 
+@on_the_host_and_as_a_sidecar
 def test_containers_that_are_there_at_the_start(lab: Lab, engine: Engine, start: Start) -> None:
     engine.create_network(OTHER)
     engine.create_network(ONLY_IPV4)
@@ -90,6 +92,7 @@ def test_containers_that_are_there_at_the_start(lab: Lab, engine: Engine, start:
     assert [line for line in events(daemon) if line["level"] != "info"] == []
 
 
+@on_the_host_and_as_a_sidecar
 def test_a_container_that_starts_and_stops(lab: Lab, engine: Engine, start: Start, record: Record) -> None:
     engine.run("lasting", EXPOSED.name, LASTING)
     engine.create("changing", EXPOSED.name, CHANGING)
@@ -116,6 +119,7 @@ def test_a_container_that_starts_and_stops(lab: Lab, engine: Engine, start: Star
     assert lost == {}
 
 
+@on_the_host_and_as_a_sidecar
 def test_a_container_made_anew_with_the_same_address(lab: Lab, engine: Engine, start: Start, record: Record) -> None:
     engine.run("changing", EXPOSED.name, CHANGING)
     to_answer = []
@@ -168,6 +172,7 @@ def test_what_the_router_knows_from_elsewhere_at_the_start(lab: Lab, engine: Eng
     assert ping(lab.internet, LASTING, wait=0.5).received == 1
 
 
+@on_the_host_and_as_a_sidecar
 def test_a_container_that_is_connected_and_disconnected(lab: Lab, engine: Engine, start: Start, record: Record) -> None:
     engine.create_network(ONLY_IPV4)
     engine.run("lasting", EXPOSED.name, LASTING)
@@ -311,6 +316,7 @@ def test_containers_that_end_and_come_back_with_dockerd(record: Record) -> None:
 # Networks
 
 
+@on_the_host_and_as_a_sidecar
 def test_a_network_that_comes_later_goes_and_is_made_anew(
     lab: Lab, engine: Engine, start: Start, record: Record
 ) -> None:
