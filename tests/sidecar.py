@@ -67,8 +67,9 @@ def image() -> Path:
 
 def _fingerprint() -> str:
     """Return what changes with each file that the image is made from."""
-    files = [*ROOT.glob("ndpresponder/*.py"), *PACKAGING.iterdir(), ROOT / ".dockerignore", ROOT / "pyproject.toml"]
-    return sha256(b"".join(path.read_bytes() for path in sorted(files))).hexdigest()[:16]
+    names = ".dockerignore", "packaging/docker/Dockerfile", "pyproject.toml"
+    files = [ROOT / name for name in names] + sorted(ROOT.glob("ndpresponder/*.py"))
+    return sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
 
 
 def _base(build: Path) -> Path:
@@ -81,6 +82,8 @@ def _base(build: Path) -> Path:
             configuration.write_text(run("apt-config", "dump", "Acquire").stdout)
             unfinished = Path(directory) / "base.tar"
             run(
+                # What it leaves behind when it is interrupted goes, too.
+                *("env", f"TMPDIR={directory}"),
                 *("mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--aptopt={configuration}"),
                 # For itself: the Dockerfile is to say so too.
                 "--aptopt=APT::Install-Recommends no",

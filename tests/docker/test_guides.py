@@ -1,18 +1,21 @@
-"""The guide for Docker, followed to the letter on a vps with a Docker engine."""
+"""The guide for Docker and the quick start, followed to the letter on a vps with a Docker engine."""
 
 import io
 import os
+import shlex
 import shutil
 import tarfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dockerd import Engine, EngineError
 from guides import Follower
-from lab import CONTAINER, Lab, Ping
+from lab import CONTAINER, Lab, Ping, wait_until
 from namespaces import run
+from sidecar import NAME, ROOT, SOCKET, Sidecar, asking, load, service
 
 PAGE = b"from inside\n"
 SERVE = 'CMD ["/bin/busybox", "httpd", "-f", "-h", "/", "-p", "[::]:80"]'
@@ -30,12 +33,9 @@ def lab() -> Iterator[Lab]:
 
 @pytest.fixture
 def engine(lab: Lab) -> Iterator[Engine]:
-    engine = Engine(lab.vps)
-    # What `docker run` makes shall be found with the engine's own cgroups, and be removed with them.
-    engine._flags += f" --cgroup-parent=/{engine.name}"
     with ExitStack() as undo:
         try:
-            undo.enter_context(engine)
+            engine = undo.enter_context(Engine(lab.vps))
         except EngineError as error:
             pytest.skip(f"no Docker engine can be started here: {error}")
         yield engine
@@ -80,3 +80,37 @@ def test_docker(lab: Lab, engine: Engine, tmp_path: Path) -> None:
     lab.forget()
     assert lab.ping_in(wait=1) == Ping(sent=1, received=0)
     assert lab.router_neighbor(CONTAINER).get("lladdr") is None
+
+
+def quick_start() -> list[list[str]]:
+    """Return the commands of the README's quick start with Docker."""
+    section = (ROOT / "README.md").read_text().partition("### As a container among them\n")[2].partition("\n##")[0]
+    lines = "\n".join(line for line in section.splitlines() if line.startswith("    "))
+    return [shlex.split(line) for line in lines.replace("\\\n", " ").splitlines()]
+
+
+def settings(engine: Engine, container: str) -> dict[str, Any]:
+    """Return how a container was asked to be run."""
+    with asking(engine) as client:
+        told = client.inspect_container(container)
+    asked = {name: value for name, value in told["HostConfig"].items() if value and name != "LogConfig"}
+    # `docker` writes capabilities in another way.
+    capabilities = sorted(name.removeprefix("CAP_") for name in asked["CapAdd"])
+    return asked | {"CapAdd": capabilities} | {name: told["Config"][name] for name in ("Image", "Cmd")}
+
+
+@pytest.mark.minutes
+def test_the_quick_start_of_the_readme(lab: Lab, engine: Engine, tmp_path: Path) -> None:
+    import_image(engine, tmp_path)
+    load(engine)
+    *commands, build, beside, ping = quick_start()
+    # Where the registry and the archive are out of reach it has been built before.
+    assert build == ["docker", "build", "-t", "ndpresponder", "-f", "packaging/docker/Dockerfile", "."]
+    for words in *commands, [word.replace(SOCKET, str(engine.socket), 1) for word in beside]:
+        lab.vps.run("env", f"DOCKER_HOST={engine.url}", *words)
+    wait_until(lambda: '"event": "network"' in engine.printed("ndpresponder"), "the network", 20)
+    assert "3 packets transmitted, 3 received" in lab.internet.run(*ping).stdout
+
+    # compose.yaml runs the same.
+    Sidecar(engine, *service()["command"])
+    assert settings(engine, NAME) == settings(engine, "ndpresponder")
