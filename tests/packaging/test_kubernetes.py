@@ -57,3 +57,11 @@ def test_it_may_do_what_it_needs_and_no_more() -> None:
         "seccompProfile": {"type": "RuntimeDefault"},
     }
     assert set(container["resources"]["limits"]) == {"memory"}
+
+
+def test_it_is_restarted_by_what_the_image_calls_unhealthy() -> None:
+    dockerfile = (MANIFESTS.parents[1] / "docker/Dockerfile").read_text()
+    [container] = manifests()["DaemonSet"]["spec"]["template"]["spec"]["containers"]
+    shell, option, command = container["livenessProbe"]["exec"]["command"]
+    assert (shell, option) == ("sh", "-c")
+    assert f"    CMD {command}\n" in dockerfile.replace("'", '"')
