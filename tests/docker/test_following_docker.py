@@ -17,7 +17,7 @@ from dockerd import EXPOSED, ONLY_IPV4, OTHER, Engine
 from lab import VPS_MAC, Lab, Printing, ping, wait_until
 from sidecar import on_the_host_and_as_a_sidecar
 from solicitor import Solicitor
-from wire import event, events
+from wire import SNAPSHOTS, event, events
 
 Start = Callable[..., Printing]
 Record = Callable[..., None]
@@ -168,7 +168,8 @@ def test_what_the_router_knows_from_elsewhere_at_the_start(lab: Lab, engine: Eng
     remember_elsewhere(lab, LASTING, "reachable")
     start("-N", EXPOSED.name)
 
-    wait_until(lambda: points_here(lab, LASTING), "the router's entry", 2)
+    # Announced as soon as the first snapshot tells to whom.
+    wait_until(lambda: points_here(lab, LASTING), "the router's entry", SNAPSHOTS)
     assert ping(lab.internet, LASTING, wait=0.5).received == 1
 
 

@@ -87,6 +87,8 @@ def test_ready_says_that_the_filter_is_wider(wire: Wire) -> None:
     assert line["exact"] is False
     assert line["instructions"] <= 4096
     assert line["message"].endswith(" instructions, wider than the prefixes: more would not fit, 4999 groups joined")
+    # The reports of so many groups can fill the asker's receive buffer.
+    wire.forget()
     # The first is let through by the filter, and answered by nobody.
     assert wire.ask("2001:db8::3", "2001:db8::4") == [advertise("2001:db8::4")]
 
@@ -102,6 +104,7 @@ def test_it_makes_do_with_little_memory_for_the_filter(wire: Wire, octets: int) 
     assert line["exact"] is False
     # An instruction takes 8 octets.
     assert 0 < line["instructions"] <= octets // 8
+    wire.forget()
     assert wire.ask(many[0], "2001:db8::3", many[-1]) == [advertise(many[0]), advertise(many[-1])]
 
 
