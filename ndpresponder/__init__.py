@@ -9,6 +9,7 @@ A map of the rooms. Each imports only from the rows above its own; inside a row,
     packet      octets to messages and back
     filter      addresses to a program for the kernel
     link        one packet socket on one interface
+    rtnetlink   requests to the kernel's tables, and the messages of its replies
     netlink     what the kernel knows about the uplink, asked in a process of its own
     log         what the program says
     config      what the operator wrote, validated

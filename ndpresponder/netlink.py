@@ -1,38 +1,54 @@
 """What the kernel knows about the uplink, its addresses and its gateways, and when that changes: rtnetlink(7).
 
-Snapshots are taken with pyroute2. It costs more memory and time than all of the rest, its parser would keep everything
-waiting while a full routing table goes through it, and some of its releases leak. So it lives in a process of its
-own, as `python -m ndpresponder.netlink IFNAME`, for as long as one snapshot takes: about 0.2 seconds.
+Snapshots are read by pyroute2, one message at a time. It costs more memory and time than all of the rest, and a full
+routing table keeps everything waiting that is beside it, though of most routes only the fixed header is looked at. So
+this is done in a process of its own, `python -m ndpresponder.netlink IFNAME`, that lives for as long as one snapshot
+takes: about 0.2 seconds, and twice that with 200,000 routes.
 
 A survey, for those who want to know what stands in the way of a packet, is taken the same way; it has the routes, too.
 
 Changes are heard on a netlink socket of this process. Of its messages only the fixed headers are read, for one thing:
 whether another look is due.
 
-Single neighbor entries are read and written on another one, by requests of some 60 octets that are made by hand: the
-kernel replies within microseconds, so that looking twice a second costs nothing, and an entry can be taken back on
-the way out. Reading one needs Linux 5.0, writing one CAP_NET_ADMIN.
+Single neighbor entries are read and written on another one: the kernel replies within microseconds, so that looking
+twice a second costs nothing, and an entry can be taken back on the way out. Reading one needs Linux 5.0, writing one
+CAP_NET_ADMIN.
 """
 
 import asyncio
 import json
 import os
 import sys
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from errno import ENOBUFS
-from ipaddress import IPv6Address, IPv6Interface, IPv6Network
+from ipaddress import IPv6Address, IPv6Interface, IPv6Network, collapse_addresses
 from socket import AF_INET6, AF_NETLINK, SOCK_RAW, if_indextoname, if_nameindex, if_nametoindex, socket
 from struct import Struct
 from typing import Any, NamedTuple, TypeVar
 
-_NETLINK_ROUTE = 0
+from .rtnetlink import (
+    HEADER,
+    LONGEST_MESSAGES,
+    NETLINK_ROUTE,
+    NLM_F_CREATE_OR_REPLACE,
+    NLM_F_DUMP,
+    Kernel,
+    attributes,
+    messages,
+)
+
 # linux/rtnetlink.h
 _RTMGRP_LINK = 0x1
 _RTMGRP_IPV6_IFADDR = 0x100
 _RTMGRP_IPV6_ROUTE = 0x400
 _RTM_LINK = (16, 17)
 _RTM_ADDRESS = (20, 21)
+_RTM_GETADDR = 22
 _RTM_ROUTE = (24, 25)
+_RTM_DELROUTE = 25
+_RTM_GETROUTE = 26
 _RTM_NEWNEIGH = 28
 _RTM_DELNEIGH = 29
 _RTM_GETNEIGH = 30
@@ -40,15 +56,7 @@ _RTN_UNICAST = 1
 _ROUTE_TYPES = {1: "unicast", 2: "local", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
 _RT_TABLES = (253, 254, 255)  # default, main, local: what is looked at without a rule of policy routing
 _RTPROT = {2: "kernel", 9: "ra", 16: "dhcp"}
-_LONGEST_MESSAGES = 1 << 16
-
-# linux/netlink.h
-_NLMSG_ERROR = 2
-_NLMSG_DONE = 3
-_NLM_F_REQUEST = 0x1
-_NLM_F_ACK = 0x4
-_NLM_F_DUMP = 0x300
-_NLM_F_CREATE_OR_REPLACE = 0x500
+_RTA_DST = 1
 
 # linux/neighbour.h
 NUD_INCOMPLETE = 0x01
@@ -75,15 +83,17 @@ solicitation."""
 # prefix length, of a route its destination's; then, of an address, the interface's index.
 _MESSAGE = Struct("=IH10xxB2xI")
 
-_REQUEST = Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence number, port
+_IFADDRMSG = Struct("=B7x")  # struct ifaddrmsg: family
+_RTMSG = Struct("=BB5xB4x")  # struct rtmsg: family, length of the destination, type
 _NDMSG = Struct("=B3xiHBB")  # struct ndmsg: family, interface, state, flags, type
-_ATTRIBUTE = Struct("=HH")  # struct nlattr: length, type
-_ERROR = Struct("=i")
-_PATIENCE = 1.0
-"""Seconds that a reply may take; it is there when sending the request returns."""
 
 _LONGEST_SNAPSHOT = 30.0
-"""Seconds: even a full table of the Internet's routes is read by then."""
+"""Seconds: a survey of a full table of the Internet's routes takes one, some twenty while thousands of them change."""
+
+_ATTEMPTS = 3
+"""How often routes are read at most. After a new route the kernel begins anew, and leaves out as many as it has sent
+before: for each that was deleted since, one too many. It does not tell (Linux 6.18). The default routes are the last of
+their table, so where a routing daemon is at work they are those that get lost."""
 
 
 class NetlinkError(Exception):
@@ -202,12 +212,20 @@ def _survey(reply: Any) -> Survey:
     )
 
 
-def _addresses(messages: Any, index: int) -> Iterator[str]:
-    for message in messages:
-        if message["index"] == index:
-            # On a point-to-point link IFA_ADDRESS is the peer's and IFA_LOCAL the own one.
-            address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-            yield f"{address}/{message['prefixlen']}"
+def _decoded(dump: Iterable[bytes], decoder: Callable[[bytes], Any]) -> Iterator[Any]:
+    """What pyroute2 makes of messages, one at a time: each takes 6 kB."""
+    for message in dump:
+        decoded = decoder(message)
+        decoded.decode()
+        yield decoded
+
+
+def _addresses(dump: Iterable[Any]) -> Iterator[tuple[int, str]]:
+    """The interface and the address, with the length of its prefix, in each message."""
+    for message in dump:
+        # On a point-to-point link IFA_ADDRESS is the peer's and IFA_LOCAL the own one.
+        address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+        yield message["index"], f"{address}/{message['prefixlen']}"
 
 
 def _next_hops(route: Any) -> Iterator[tuple[int, str | None]]:
@@ -218,21 +236,88 @@ def _next_hops(route: Any) -> Iterator[tuple[int, str | None]]:
         yield hop["oif"], hop.get_attr("RTA_GATEWAY")
 
 
-def _described(routes: Any, wanted: Sequence[IPv6Network], links: dict[int, str]) -> Iterator[tuple[object, ...]]:
-    """The default routes and those that have to do with `wanted`, as main() prints them."""
-    for route in routes:
+def routes(kernel: Kernel, keep: Callable[[bytes], bool]) -> list[bytes]:
+    """Return the messages of those IPv6 routes that `keep` is true for, some of them twice if routes change meanwhile.
+
+    Nothing is missed, unless routes are deleted during all of the attempts. Raises OSError.
+    """
+    kept = []
+    for _ in range(_ATTEMPTS):
+        with socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE) as events:
+            events.setblocking(False)  # noqa: FBT003 - the standard library's signature
+            events.bind((0, _RTMGRP_IPV6_ROUTE))
+            # One that is gone by now does no harm: where it matters, its end is an event that leads to another look.
+            kept += kernel.request(_RTM_GETROUTE, NLM_F_DUMP, _RTMSG.pack(AF_INET6, 0, 0), keep=keep)
+            if not _has_deletion(events):
+                break
+    return kept
+
+
+def _has_deletion(events: socket) -> bool:
+    """Whether a route was deleted, or so much was changed that nobody knows."""
+    try:
+        while True:
+            if any(kind == _RTM_DELROUTE for kind, *_ in messages(events.recv(LONGEST_MESSAGES))):
+                return True
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno != ENOBUFS:
+            raise
+        return True
+
+
+def is_default(message: bytes) -> bool:
+    """Whether a message is about a default route that leads somewhere. Any bytes give a value."""
+    return _destination(message) == (0, _RTN_UNICAST)
+
+
+def leads_to(prefixes: Iterable[IPv6Network]) -> Callable[[bytes], bool]:
+    """Return what tells whether a message is about a default route, or one to a part of a prefix, or to more.
+
+    Any bytes give it a value.
+    """
+    # A few hundred thousand routes: none becomes an object, and none is compared with each of a thousand prefixes.
+    apart = sorted(collapse_addresses(prefixes))
+    firsts = [int(prefix.network_address) for prefix in apart]
+    lasts = [int(prefix.broadcast_address) for prefix in apart]
+
+    def leads_there(message: bytes) -> bool:
+        dst_len, _ = _destination(message)
+        if not 0 < dst_len <= 128:
+            return dst_len == 0
+        values = (value for attribute, value in attributes(message, HEADER.size + _RTMSG.size) if attribute == _RTA_DST)
+        first = int.from_bytes(next(values, b""))
+        at = bisect_right(firsts, first | (1 << 128 - dst_len) - 1) - 1
+        return at >= 0 and lasts[at] >= first
+
+    return leads_there
+
+
+def _is_ipv6(message: bytes) -> bool:
+    # A kernel without IPv6 replies with what it knows of other families.
+    return message[HEADER.size : HEADER.size + 1] == bytes([AF_INET6])
+
+
+def _destination(message: bytes) -> tuple[int, int]:
+    """The length of an IPv6 route's destination and its type, from the fixed header; of anything else (-1, 0)."""
+    if not _is_ipv6(message) or len(message) < HEADER.size + _RTMSG.size:
+        return -1, 0
+    _, dst_len, kind = _RTMSG.unpack_from(message, HEADER.size)
+    return dst_len, kind
+
+
+def _described(dump: Iterable[Any], links: dict[int, str]) -> Iterator[tuple[object, ...]]:
+    """Routes as main() prints them."""
+    for route in dump:
         kind = _ROUTE_TYPES.get(route["type"])
-        prefix = IPv6Network((route.get_attr("RTA_DST") or "::", route["dst_len"]))
-        if (
-            kind is None
-            or route.get_attr("RTA_TABLE") not in _RT_TABLES
-            or not (prefix.prefixlen == 0 or any(prefix.overlaps(each) for each in wanted))
-        ):
+        if kind is None or route.get_attr("RTA_TABLE") not in _RT_TABLES:
             continue
+        prefix = f"{route.get_attr('RTA_DST') or '::'}/{route['dst_len']}"
         protocol = _RTPROT.get(route["proto"], "static")
         metric = route.get_attr("RTA_PRIORITY") or 0
         for index, gateway in _next_hops(route):
-            yield str(prefix), kind, links.get(index), gateway, protocol, metric
+            yield prefix, kind, links.get(index), gateway, protocol, metric
 
 
 def _on_link(addresses: Iterable[str]) -> list[IPv6Network]:
@@ -243,14 +328,11 @@ def _on_link(addresses: Iterable[str]) -> list[IPv6Network]:
 
 def main(ifname: str, what: str = "", *prefixes: str) -> None:
     """Print the snapshot of one interface as JSON, or its survey."""
-    from pyroute2 import IPRoute  # noqa: PLC0415 - only this process pays for it
+    from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg  # noqa: PLC0415 - only this process pays for it
+    from pyroute2.netlink.rtnl.rtmsg import rtmsg  # noqa: PLC0415
 
-    with IPRoute() as netlink:
-        defaults = [
-            route
-            for route in netlink.get_routes(family=AF_INET6)
-            if route["dst_len"] == 0 and route["type"] == _RTN_UNICAST
-        ]
+    with closing(Kernel()) as kernel:
+        defaults = list(_decoded(routes(kernel, is_default), rtmsg))
         if ifname == AUTO:
             defaults.sort(key=lambda route: route.get_attr("RTA_PRIORITY") or 0)
             index = next((index for route in defaults for index, _ in _next_hops(route)), None)
@@ -258,8 +340,9 @@ def main(ifname: str, what: str = "", *prefixes: str) -> None:
                 sys.exit("there is no IPv6 default route")
         else:
             index = if_nametoindex(ifname)
-        found = list(netlink.get_addr(family=AF_INET6))
-        addresses = list(_addresses(found, index))
+        dump = kernel.request(_RTM_GETADDR, NLM_F_DUMP, _IFADDRMSG.pack(AF_INET6), keep=_is_ipv6)
+        found = list(_addresses(_decoded(dump, ifaddrmsg)))
+        addresses = [address for on, address in found if on == index]
         hops = {hop for route in defaults for hop in _next_hops(route)}
         gateways = sorted(gateway for on, gateway in hops if on == index and gateway is not None)
         reply: dict[str, object] = {"ifname": if_indextoname(index), "addresses": addresses, "gateways": gateways}
@@ -267,15 +350,10 @@ def main(ifname: str, what: str = "", *prefixes: str) -> None:
             wanted = list(map(IPv6Network, prefixes)) or _on_link(addresses)
             links = dict(if_nameindex())
             reply["prefixes"] = list(map(str, wanted))
-            # Asked for once more rather than kept: a full table of the Internet's routes would take a gigabyte.
-            reply["routes"] = list(_described(netlink.get_routes(family=AF_INET6), wanted, links))
-            reply["held"] = [
-                (name, str(IPv6Interface(address).ip))
-                for other, name in links.items()
-                if other != index
-                for address in _addresses(found, other)
-                if any(IPv6Interface(address).ip in each for each in wanted)
-            ]
+            described = _described(_decoded(routes(kernel, leads_to(wanted)), rtmsg), links)
+            reply["routes"] = list(dict.fromkeys(described))
+            held = ((links[on], IPv6Interface(address).ip) for on, address in found if on != index and on in links)
+            reply["held"] = [(name, str(address)) for name, address in held if any(address in each for each in wanted)]
     print(json.dumps(reply))  # noqa: T201 - the parent reads it
 
 
@@ -306,7 +384,7 @@ class Changes:
     """
 
     def __init__(self) -> None:
-        self._socket = socket(AF_NETLINK, SOCK_RAW, _NETLINK_ROUTE)
+        self._socket = socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE)
         self._socket.setblocking(False)  # noqa: FBT003 - the standard library's signature
         self._socket.bind((0, _RTMGRP_LINK | _RTMGRP_IPV6_IFADDR | _RTMGRP_IPV6_ROUTE))
 
@@ -317,15 +395,15 @@ class Changes:
     async def wait(self) -> Changed:
         """Wait for messages, and return what they are about: nothing that matters, in most cases."""
         try:
-            messages = await asyncio.get_running_loop().sock_recv(self._socket, _LONGEST_MESSAGES)
+            datagram = await asyncio.get_running_loop().sock_recv(self._socket, LONGEST_MESSAGES)
         except OSError as error:
             if error.errno != ENOBUFS:
                 raise
             return ANYTHING
-        return changed_by(messages)
+        return changed_by(datagram)
 
 
-def changed_by(messages: bytes) -> Changed:
+def changed_by(datagram: bytes) -> Changed:
     """Return what a datagram of netlink messages is about. Any bytes give a value.
 
     A full routing table that comes and goes means nothing: only its default routes do.
@@ -333,8 +411,8 @@ def changed_by(messages: bytes) -> Changed:
     link = route = False
     addresses = set()
     at = 0
-    while at + _MESSAGE.size <= len(messages):
-        length, kind, dst_len, ifa_index = _MESSAGE.unpack_from(messages, at)
+    while at + _MESSAGE.size <= len(datagram):
+        length, kind, dst_len, ifa_index = _MESSAGE.unpack_from(datagram, at)
         if kind in _RTM_LINK:
             link = True
         elif kind in _RTM_ADDRESS:
@@ -364,22 +442,19 @@ class Neighbors:
 
     def __init__(self, index: int) -> None:
         self._index = index
-        self._number = 0
-        self._socket = socket(AF_NETLINK, SOCK_RAW, _NETLINK_ROUTE)
-        self._socket.settimeout(_PATIENCE)
-        self._socket.bind((0, 0))
+        self._kernel = Kernel()
 
     def close(self) -> None:
         """Ask no more."""
-        self._socket.close()
+        self._kernel.close()
 
     def get(self, address: IPv6Address) -> Neighbor | None:
         """Return the entry of an address, if there is one."""
         try:
-            found = self._request(_RTM_GETNEIGH, 0, self._message(), (_NDA_DST, address.packed))
+            found = self._kernel.request(_RTM_GETNEIGH, 0, self._message(), (_NDA_DST, address.packed))
         except FileNotFoundError:
             return None
-        return found[0] if found else None
+        return _neighbor(found[0]) if found else None
 
     def own(self) -> list[Neighbor]:
         """Return the entries that put() made, whether in this process or in one before it."""
@@ -395,7 +470,8 @@ class Neighbors:
 
     def _dump(self, flags: int) -> list[Neighbor]:
         only_here = _NDA_IFINDEX, self._index.to_bytes(4, sys.byteorder)
-        return self._request(_RTM_GETNEIGH, _NLM_F_DUMP, _NDMSG.pack(AF_INET6, 0, 0, flags, 0), only_here)
+        body = _NDMSG.pack(AF_INET6, 0, 0, flags, 0)
+        return list(map(_neighbor, self._kernel.request(_RTM_GETNEIGH, NLM_F_DUMP, body, only_here)))
 
     def put(self, address: IPv6Address, link_address: bytes, *, router: bool) -> None:
         """Make the entry of an address a reachable one, in place of what is there.
@@ -404,9 +480,9 @@ class Neighbors:
         """
         # "Externally learned": a full neighbor table, during a scan of what lives here, does not displace it.
         flags = _NTF_EXT_LEARNED | (_NTF_ROUTER if router else 0)
-        self._request(
+        self._kernel.request(
             _RTM_NEWNEIGH,
-            _NLM_F_CREATE_OR_REPLACE,
+            NLM_F_CREATE_OR_REPLACE,
             self._message(NUD_REACHABLE, flags),
             (_NDA_DST, address.packed),
             (_NDA_LLADDR, link_address),
@@ -416,7 +492,7 @@ class Neighbors:
     def remove(self, address: IPv6Address) -> bool:
         """Delete the entry of an address. Returns whether there was one."""
         try:
-            self._request(_RTM_DELNEIGH, 0, self._message(), (_NDA_DST, address.packed))
+            self._kernel.request(_RTM_DELNEIGH, 0, self._message(), (_NDA_DST, address.packed))
         except FileNotFoundError:
             return False
         return True
@@ -433,43 +509,13 @@ class Neighbors:
     def _message(self, state: int = 0, flags: int = 0) -> bytes:
         return _NDMSG.pack(AF_INET6, self._index, state, flags, 0)
 
-    def _request(self, kind: int, flags: int, body: bytes, *attributes: tuple[int, bytes]) -> list[Neighbor]:
-        """Send a request and return the entries in its reply, which ends with an acknowledgment."""
-        for attribute, value in attributes:
-            body += _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), attribute) + value + bytes(-len(value) % 4)
-        self._number += 1
-        size = _REQUEST.size + len(body)
-        self._socket.send(_REQUEST.pack(size, kind, flags | _NLM_F_REQUEST | _NLM_F_ACK, self._number, 0) + body)
-        found = []
-        while True:
-            reply = self._socket.recv(_LONGEST_MESSAGES)
-            at = 0
-            while at + _REQUEST.size <= len(reply):
-                size, kind, _, number, _ = _REQUEST.unpack_from(reply, at)
-                payload = reply[at + _REQUEST.size : at + size]
-                at += max(_REQUEST.size, (size + 3) & ~3)
-                if number != self._number:
-                    continue  # the end of an earlier reply that did not come in time
-                if kind == _RTM_NEWNEIGH:
-                    found.append(_neighbor(payload))
-                elif kind in (_NLMSG_ERROR, _NLMSG_DONE):
-                    (error,) = _ERROR.unpack_from(payload)
-                    if error:
-                        raise OSError(-error, os.strerror(-error))
-                    return found
-
 
 def _neighbor(message: bytes) -> Neighbor:
     """Read struct ndmsg and the attributes behind it."""
-    _, _, state, _, _ = _NDMSG.unpack_from(message)
-    attributes = {}
-    at = _NDMSG.size
-    while at + _ATTRIBUTE.size <= len(message):
-        length, attribute = _ATTRIBUTE.unpack_from(message, at)
-        attributes[attribute] = message[at + _ATTRIBUTE.size : at + length]
-        at += max(_ATTRIBUTE.size, (length + 3) & ~3)
-    protocol = attributes.get(_NDA_PROTOCOL, b"\0")[0]
-    return Neighbor(IPv6Address(attributes[_NDA_DST]), state, attributes.get(_NDA_LLADDR), protocol)
+    _, _, state, _, _ = _NDMSG.unpack_from(message, HEADER.size)
+    values = dict(attributes(message, HEADER.size + _NDMSG.size))
+    protocol = values.get(_NDA_PROTOCOL, b"\0")[0]
+    return Neighbor(IPv6Address(values[_NDA_DST]), state, values.get(_NDA_LLADDR), protocol)
 
 
 if __name__ == "__main__":

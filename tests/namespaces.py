@@ -9,7 +9,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -60,6 +60,11 @@ class Namespace:
     def ip(self, words: str) -> str:
         """Run `ip` with these words inside and return what it printed."""
         return self.run("ip", *words.split()).stdout
+
+    def batch(self, lines: Iterable[str]) -> None:
+        """Run `ip -6` with the words of each line inside, all in one process."""
+        text = "".join(f"{line}\n" for line in lines)
+        subprocess.run(self.command("ip", "-6", "-batch", "-"), input=text, text=True, timeout=120, check=True)
 
     def sysctl(self, key: str, value: object) -> None:
         """Set a sysctl inside; the key is written with slashes."""

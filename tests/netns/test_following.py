@@ -1,6 +1,5 @@
 """What changes on the host while ndpresponder runs: it follows, and says so, one line per change."""
 
-import os
 from collections.abc import Callable
 from ipaddress import IPv6Address
 from pathlib import Path
@@ -136,8 +135,7 @@ def test_auto_waits_while_the_default_route_is_a_tunnels(wire: Wire) -> None:
 
 def test_thousands_of_routes_in_a_burst_change_nothing(wire: Wire) -> None:
     program = wire.answering()
-    batch = "".join(f"route add 2001:db8:{number:x}::/48 dev eth0\n" for number in range(1, 5001))
-    wire.host.run("ip", "-6", "-force", "-batch", memory_file(batch), timeout=120)
+    wire.host.batch(f"route add 2001:db8:{number:x}::/48 dev eth0" for number in range(1, 5001))
     wire.host.ip(f"address add {INSIDE}/128 dev eth0")
     event(program, "owned", timeout=SNAPSHOTS)
 
@@ -145,13 +143,6 @@ def test_thousands_of_routes_in_a_burst_change_nothing(wire: Wire) -> None:
     wire.forget()
     assert wire.ask(TARGET) == [advertise()]
     assert program.stop() == 0
-
-
-def memory_file(text: str) -> str:
-    """Return the name of a file that is nowhere on disk."""
-    descriptor = os.memfd_create("batch")
-    os.write(descriptor, text.encode())
-    return f"/proc/{os.getpid()}/fd/{descriptor}"
 
 
 def test_without_netlink_it_answers_and_says_what_is_lost(wire: Wire) -> None:

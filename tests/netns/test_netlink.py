@@ -1,6 +1,10 @@
 """snapshot(): the uplink's addresses and gateways as the kernel has them."""
 
 import asyncio
+import json
+import re
+import sys
+import time
 from collections.abc import Callable
 from contextlib import closing
 from ipaddress import IPv6Address, IPv6Interface, IPv6Network
@@ -10,6 +14,7 @@ import pytest
 from namespaces import Namespace
 from wire import Wire
 
+from ndpresponder import netlink
 from ndpresponder.netlink import Changed, Changes, NetlinkError, Route, Snapshot, Survey, snapshot, survey
 
 
@@ -85,6 +90,7 @@ def test_an_address_with_a_peer(host: Namespace) -> None:
             id="the-same-twice",
         ),
         pytest.param(["default via fe80::1 dev eth0 table 100"], ["fe80::1"], id="another-table"),
+        pytest.param(["blackhole default", "default via fe80::1 dev eth0 metric 2000"], ["fe80::1"], id="blackhole"),
     ],
 )
 def test_gateways(host: Namespace, routes: list[str], gateways: list[str]) -> None:
@@ -93,6 +99,72 @@ def test_gateways(host: Namespace, routes: list[str], gateways: list[str]) -> No
         host.ip(f"-6 route add {route}")
 
     assert look(host) == of(["2001:db8:1::2/64"], gateways)
+
+
+@pytest.fixture
+def crowded(host: Namespace) -> Namespace:
+    """A host with a great many routes: half of the Internet's, and of everything else a little."""
+    host.ip("address add 2001:db8:1::2/64 dev eth0")
+    host.batch(
+        f"route add {0x2A00 + number // 2**16:x}:{number % 2**16:x}::/48 via fe80::9 dev eth1"
+        for number in range(100_000)
+    )
+    for words in (
+        "default via fe80::8 dev eth1 metric 50",
+        "default metric 100 nexthop via fe80::1 dev eth0 nexthop via fe80::7 dev eth1 nexthop via fe80::2 dev eth0",
+        "default via 2001:db8:1::1 metric 200 table 100",
+        "blackhole default metric 10",
+        "unreachable default metric 4278198272",
+        "2001:db8:1::c000/120 via fe80::9 dev eth1 metric 7",
+    ):
+        host.ip(f"-6 route add {words}")
+    return host
+
+
+DEFAULTS = of(["2001:db8:1::2/64"], ["2001:db8:1::1", "fe80::1", "fe80::2"])
+
+
+def test_a_host_with_very_many_routes(crowded: Namespace, record_property: Callable[[str, object], None]) -> None:
+    began = time.monotonic()
+    assert look(crowded) == DEFAULTS
+    record_property("seconds with 100,000 routes", f"{time.monotonic() - began:.2f}")
+    assert look(crowded, netlink.AUTO).ifname == "eth1"
+
+    began = time.monotonic()
+    found = survey_of(crowded, "2001:db8:1::/64")
+    record_property("seconds for a survey of them", f"{time.monotonic() - began:.2f}")
+    assert found.snapshot == DEFAULTS
+    assert set(found.routes) == {
+        route("::/0 unicast eth1", via="fe80::8", metric=50),
+        *(route("::/0 unicast eth0", via=via, metric=100) for via in ("fe80::1", "fe80::2")),
+        route("::/0 unicast eth1", via="fe80::7", metric=100),
+        route("::/0 blackhole lo", metric=10),
+        route("::/0 unreachable lo", metric=4278198272),
+        route("2001:db8:1::/64 unicast eth0", protocol="kernel", metric=256),
+        route("2001:db8:1::c000/120 unicast eth1", via="fe80::9", metric=7),
+        route("2001:db8:1::2/128 local eth0", protocol="kernel", metric=0),
+    }
+    assert {str(each.prefix) for each in survey_of(crowded, "2a00:ff00::/29").routes if each.prefix.prefixlen} == {
+        f"2a00:{number:x}::/48" for number in range(0xFF00, 0xFF08)
+    }
+
+
+@pytest.mark.parametrize("arguments", [(), ("survey", "2001:db8:1::/64")], ids=["snapshot", "survey"])
+def test_very_many_routes_take_no_memory(
+    crowded: Namespace, arguments: tuple[str, ...], record_property: Callable[[str, object], None]
+) -> None:
+    # Not what wait4(2) tells of it: that includes this process, of which it was a copy before it became a program.
+    code = (
+        "import sys; from ndpresponder import netlink; netlink.main(*sys.argv[1:]); print(*open('/proc/self/status'))"
+    )
+    done = crowded.run(sys.executable, "-c", code, "eth0", *arguments)
+    reply, _, status = done.stdout.partition("\n")
+    [resident] = re.findall(r"VmHWM:\s+(\d+) kB", status)
+    record_property("resident kilobytes with 100,000 routes", resident)
+
+    assert json.loads(reply)["gateways"] == list(map(str, DEFAULTS.gateways))
+    # 35 MB, whatever the number of routes; if it kept them, 600 MB.
+    assert int(resident) < 64 * 1024
 
 
 def survey_of(namespace: Namespace, *prefixes: str) -> Survey:

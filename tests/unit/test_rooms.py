@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[2] / "ndpresponder"
 # A module imports only from the layers above its own line.
 LAYERS = [
     {"__init__", "verdict", "policy", "addresses"},
-    {"packet", "filter", "config", "link", "netlink", "log", "docker", "places", "systemd", "claim"},
+    {"packet", "filter", "config", "link", "netlink", "rtnetlink", "log", "docker", "places", "systemd", "claim"},
     {"announce", "decide", "gateway", "multicast", "file", "hearing", "host"},
     {"responder", "ndppd", "report", "checks"},
     {"uplink"},
@@ -27,6 +27,7 @@ BESIDE = {
     ("link", "packet"),
     ("config", "log"),
     ("docker", "log"),
+    ("netlink", "rtnetlink"),
     ("announce", "gateway"),
     ("__main__", "cli"),
 }
