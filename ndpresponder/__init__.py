@@ -17,11 +17,14 @@ A map of the rooms. Each imports only from the rows above its own; inside a row,
     docker      what containers hold, asked of the engine in threads of its own
     claim       by which process a configuration file is in use
     systemd     what the service manager is told
+    control     the socket where the daemon is asked what it is at
+    status      the reply to that in words for people
 
     decide      solicitation, addresses and policy to an answer or a verdict
     multicast   which groups must be heard, and being a member of them
     gateway     keeps the gateway's neighbor entry where the kernel cannot
     file        a configuration file to a configuration, or to one error
+    client      asks the daemons of this host
     report      a configuration in words for people
     ndppd       a configuration of ndppd to a configuration file
     announce    tells the router what has come to live here
@@ -31,8 +34,10 @@ A map of the rooms. Each imports only from the rows above its own; inside a row,
     responder   the path of a frame, and what is counted on it
     uplink      one interface while it is there: answering, and following what changes around it
     station     one interface of the configuration: waits for it, however often it goes and comes
+    state       what a daemon is at, as one document
     daemon      assembles, runs, reloads, stops
     doctor      listens, reads the host, and says what it found
+    explain     says what becomes of one address
     cli         the commands
 
 docs/architecture.md follows a frame and an address through them.

@@ -11,12 +11,20 @@ kernel filter can be compiled from the same ranges.
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv6Network
 
 from .verdict import Verdict
 
 LAST_ADDRESS = 2**128 - 1
+
+
+@dataclass(slots=True)
+class Uses:
+    """How often rules have been answered by, and when last: seconds of the monotonic clock, 0 for never."""
+
+    answered: int = 0
+    last: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +33,13 @@ class Rule:
 
     `source` says where the rule comes from ("static"). `lives_here` is true for an address that is known to
     be held by something behind this host, as opposed to a prefix that is answered for whether or not
-    anybody is there.
+    anybody is there. `uses` is where its answers are counted, together with those of other rules or not.
     """
 
     prefix: IPv6Network
     source: str
     lives_here: bool = False
+    uses: Uses = field(default_factory=Uses, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from struct import Struct
 
-DIRECTORY = Path("/run/ndpresponder")
+DIRECTORY = Path((os.environ.get("RUNTIME_DIRECTORY") or "/run/ndpresponder").partition(":")[0])
+"""The runtime directory: systemd names the one of the unit, or several (systemd.exec(5))."""
 
 _FLOCK = Struct("@hhqqi0q")  # struct flock of fcntl(2): type, whence, start, length, process
 

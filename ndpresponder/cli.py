@@ -1,21 +1,38 @@
 """The commands. Usage errors end with status 2, run time errors with 1, each in one line."""
 
+import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from ipaddress import IPv6Address
+from pathlib import Path
 from socket import if_nameindex
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from . import __version__, log
 from .addresses import AddressSet
-from .config import DEFAULT_FILE, FEW_GROUPS, Config, ConfigError, Interface, Multicast, parse_addresses, parse_networks
+from .config import (
+    DEFAULT_FILE,
+    FEW_GROUPS,
+    Config,
+    ConfigError,
+    Interface,
+    Multicast,
+    may_be_group,
+    parse_addresses,
+    parse_networks,
+)
 from .filter import compile_filter, disassemble, numbers
 from .policy import Override
+
+if TYPE_CHECKING:
+    from . import explain
 
 _PREFIX_HELP = "IPv6 prefix or address to answer for; repeat it, or separate several with commas."
 _EXCLUDE_HELP = "Prefix or address inside of those that is not answered; the longest match decides."
@@ -123,6 +140,12 @@ class _LevelOption(click.Option):
     show_default=True,
     help="Whether to tell the router, with -N, which addresses have come to live here.",
 )
+@click.option(
+    "--control-group",
+    default="",
+    metavar="GROUP",
+    help="Who may ask with `ndpresponder status`, beside root.",
+)
 @click.option("--log-format", type=_choices(log.Format), default=log.Format.AUTO.value, show_default=True)
 @click.option(
     "--log-level",
@@ -167,6 +190,7 @@ def _from_flags(  # noqa: PLR0913 - one for each option
     wait: bool,
     gateway: str,
     announce: bool,
+    control_group: str,
     log_format: str,
     log_level: str,
 ) -> Config:
@@ -190,7 +214,9 @@ def _from_flags(  # noqa: PLR0913 - one for each option
         docker_networks=networks,
         docker_unique_local=docker_unique_local,
     )
-    return Config((interface,), log_level.upper(), log.Format(log_format))
+    if not may_be_group(control_group):
+        raise ConfigError(f"--control-group {control_group}: not the name of a group")
+    return Config((interface,), log_level.upper(), log.Format(log_format), control_group)
 
 
 def _run_file(context: click.Context, path: str) -> None:
@@ -218,10 +244,10 @@ def _run_file(context: click.Context, path: str) -> None:
         # Without a place in /run, who wants a reload has to know the process.
         with suppress(OSError):
             claimed.callback(Claim(path).close)
-        _run(read(), read)
+        _run(read(), read, str(Path(path).absolute()))
 
 
-def _run(config: Config, read_again: Callable[[], Config] | None = None) -> None:
+def _run(config: Config, read_again: Callable[[], Config] | None = None, file: str | None = None) -> None:
     """Answer until that is stopped."""
     import asyncio  # noqa: PLC0415 - a third of the start; the other commands do without
 
@@ -230,7 +256,7 @@ def _run(config: Config, read_again: Callable[[], Config] | None = None) -> None
 
     log.setup(log.LEVELS[config.log_level], config.log_format)
     try:
-        asyncio.run(daemon.run(config, read_again))
+        asyncio.run(daemon.run(config, read_again, file))
     except DaemonError as error:
         log.fatal("failed", str(error))
         sys.exit(1)
@@ -265,6 +291,109 @@ def _reload(path: str) -> None:
     except OSError as error:
         raise click.ClickException(f"process {process}, which runs with {path}: {error.strerror}") from error
     click.echo(f"process {process} reads {path} again; its log says what comes of it")
+
+
+@_commands.command("status")
+@click.option("-c", "--config", "path", metavar="FILE", help="Only of the daemon that reads this file.")
+@click.option("-i", "--ifname", metavar="NAME", help="Only of this interface.")
+@click.option("-j", "--json", "as_json", is_flag=True, help="A line of JSON for each daemon.")
+@click.option("--watch", is_flag=True, help="Again each second, until it is interrupted.")
+def _status(*, path: str | None, ifname: str | None, as_json: bool, watch: bool) -> None:
+    """Print what the daemons of this host are at: what they answer for, how often, and what stands in the way."""
+    terminal = sys.stdout.isatty()
+    while True:
+        lines = list(_status_lines(path, ifname, as_json=as_json, coloured=terminal and not os.environ.get("NO_COLOR")))
+        # All at once: what flickers is hard to read.
+        clear = "\033[H\033[J" if terminal and watch else ""
+        click.echo(clear + "\n".join(lines))
+        if not watch:
+            return
+        time.sleep(1)
+
+
+def _status_lines(path: str | None, ifname: str | None, *, as_json: bool, coloured: bool) -> Iterable[str]:
+    from .client import ClientError, ask  # noqa: PLC0415 - only what asks pays for it
+    from .status import Report, narrowed  # noqa: PLC0415 - the same
+
+    try:
+        replies = narrowed(ask("status"), str(Path(path).absolute()) if path else None, ifname)
+    except ClientError as error:
+        raise click.ClickException(str(error)) from error
+    if not replies:
+        raise click.ClickException(f"no daemon was found that answers on {ifname}" if ifname else f"none reads {path}")
+    return map(json.dumps, replies) if as_json else Report(coloured=coloured).lines(replies)
+
+
+@_commands.command("explain")
+@click.argument("text", metavar="ADDRESS")
+@click.option("-c", "--config", "path", metavar="FILE", help="Ask the daemon that reads this file; or take the file.")
+@click.option("-i", "--ifname", metavar="NAME", help="Ask about this interface; or, with -n, without a daemon.")
+@_subnets
+@_exclusions
+@click.option("-j", "--json", "as_json", is_flag=True, help="JSON objects, one on each line.")
+def _explain(  # noqa: PLR0913 - one for each option
+    *,
+    text: str,
+    path: str | None,
+    ifname: str | None,
+    subnets: tuple[str, ...],
+    exclusions: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Say whether and by what an address is answered for, and what else stands in its way on this host.
+
+    A daemon that runs is asked. Without one, -c names a configuration file, or -i, -n and -x say what one would do.
+
+    Exits with 0 when it is answered for and nothing is in the way, with 3 when it is not or something is, with 1 when
+    it cannot look.
+    """
+    from . import doctor, explain  # noqa: PLC0415 - the other commands do without
+    from .client import ClientError  # noqa: PLC0415 - the same
+
+    try:
+        address = IPv6Address(text)
+    except ValueError as error:
+        raise click.UsageError(f"{text}: not an IPv6 address ({error})") from error
+    if address.scope_id:
+        raise click.UsageError(f"{text}: an address with a zone is link-local, and never answered for")
+    if (subnets or exclusions) and (path or not ifname):
+        raise click.UsageError("-n and -x go with -i, and without -c: they say what a daemon there would do")
+    try:
+        ended = explain.run(
+            address,
+            _fates(address, path, ifname, subnets, exclusions),
+            doctor.Json() if as_json else doctor.Text(),
+        )
+    except (doctor.DoctorError, ClientError) as error:
+        raise click.ClickException(str(error)) from error
+    sys.exit(ended.value)
+
+
+def _fates(
+    address: IPv6Address, path: str | None, ifname: str | None, subnets: tuple[str, ...], exclusions: tuple[str, ...]
+) -> "list[explain.Fate]":
+    """Tell what becomes of an address: what a daemon says, or a configuration."""
+    from . import explain  # noqa: PLC0415 - the other commands do without
+    from .client import ClientError  # noqa: PLC0415 - the same
+    from .file import read_file  # noqa: PLC0415 - the same
+
+    if ifname and (subnets or exclusions):
+        entries, _ = parse_addresses(subnets, exclusions)
+        return list(explain.of_configuration(address, Config((Interface(ifname, entries),)), None))
+    file = str(Path(path).absolute()) if path else None
+    try:
+        fates = explain.of_daemons(address, file, ifname)
+    except ClientError:
+        if not path:
+            raise
+        fates = []
+    if path and not fates:
+        fates = list(explain.of_configuration(address, read_file(path), file))
+        fates = [each for each in fates if ifname in (None, each["interface"], each["ifname"])]
+    if not fates:
+        where = f"{path} has no interface {ifname}" if path else f"no daemon was found that answers on {ifname}"
+        raise ClientError(f"{where}; with -i NAME -n PREFIX none is needed")
+    return fates
 
 
 @_commands.command("import-ndppd")

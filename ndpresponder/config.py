@@ -90,11 +90,15 @@ class Interface:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What one process does: on which interfaces, and how it logs (`log_level` is one of log.LEVELS)."""
+    """What one process does: on which interfaces, and how it logs (`log_level` is one of log.LEVELS).
+
+    `control_group` may use the control socket: a group's name or number, or nothing.
+    """
 
     interfaces: tuple[Interface, ...]
     log_level: str = "INFO"
     log_format: log.Format = log.Format.AUTO
+    control_group: str = ""
 
 
 class Written(NamedTuple):
@@ -107,6 +111,11 @@ class Written(NamedTuple):
 def may_be_ifname(text: str) -> bool:
     """Whether the kernel lets an interface have this name: dev_valid_name() of net/core/dev.c."""
     return re.fullmatch(r"(?!\.\.?$)[^\s/:\0]+", text) is not None and len(text.encode(errors="replace")) <= 15
+
+
+def may_be_group(text: str) -> bool:
+    """Whether it can be the name or the number of a group, or nothing; useradd(8) allows less than names can have."""
+    return re.fullmatch(r"[^\s:,]{0,256}", text) is not None
 
 
 def parse_addresses(

@@ -5,14 +5,19 @@ kernel, and the watcher of containers.
 """
 
 import asyncio
+import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from ipaddress import IPv6Address
+from time import monotonic
 from typing import Any, NoReturn
 
-from . import docker, log, netlink
+from . import __version__, docker, log, netlink, state
+from .claim import DIRECTORY
 from .config import Config, ConfigError, Interface
+from .control import Reply, Request, RequestError, Server
 from .responder import Tally
 from .station import DaemonError, Station
 from .systemd import ServiceManager
@@ -26,14 +31,14 @@ _SWITCH_INTERVAL = 0.0005
 """Seconds that an answer waits at most for the interpreter while something else is being computed."""
 
 
-async def run(config: Config, read_again: Callable[[], Config] | None = None) -> None:
+async def run(config: Config, read_again: Callable[[], Config] | None = None, file: str | None = None) -> None:
     """Answer until SIGINT or SIGTERM. Raises DaemonError when that is impossible.
 
     SIGHUP has the configuration read again, where there is something to read: `read_again` returns what it is now, or
-    raises ConfigError.
+    raises ConfigError. `file` is the absolute path of what it reads, for those who ask.
     """
     sys.setswitchinterval(_SWITCH_INTERVAL)
-    daemon = _Daemon(config, read_again)
+    daemon = _Daemon(config, read_again, file)
     serving = asyncio.ensure_future(daemon.serve())
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -46,11 +51,13 @@ async def run(config: Config, read_again: Callable[[], Config] | None = None) ->
 
 
 class _Daemon:
-    def __init__(self, config: Config, read_again: Callable[[], Config] | None = None) -> None:
+    def __init__(self, config: Config, read_again: Callable[[], Config] | None = None, file: str | None = None) -> None:
         self.hung_up = asyncio.Event()
         """To be set when the configuration is to be read again."""
         self._config = config
         self._read_again = read_again
+        self._file = file
+        self._begun = monotonic()
         self._shared = Shared()
         self._stations = {interface.ifname: self._station(interface) for interface in config.interfaces}
         self._serving: dict[str, asyncio.Task[NoReturn]] = {}
@@ -58,6 +65,7 @@ class _Daemon:
         self._containers = docker.State()
         self._watcher: docker.Watcher | None = None
         self._manager = ServiceManager()
+        self._control = Server({"status": self._describe, "explain": self._explain}, DIRECTORY, config.control_group)
         # Has an error as soon as there is no use in going on.
         self._failed: asyncio.Future[NoReturn] = asyncio.get_running_loop().create_future()
 
@@ -66,7 +74,10 @@ class _Daemon:
         self._remark(self._config.interfaces)
         for station in self._stations.values():
             self._begin(station)
-        followers = (self._listen, self._summarize, self._show_life, self._follow_containers, self._reload)
+        followers = (
+            *(self._listen, self._summarize, self._show_life, self._follow_containers, self._reload),
+            self._control.serve,
+        )
         beside = [asyncio.ensure_future(follow()) for follow in followers]
         for task in beside:
             task.add_done_callback(self._fail_with)
@@ -154,6 +165,7 @@ class _Daemon:
         )
         self._config = config
         log.setup(log.LEVELS[config.log_level], config.log_format)
+        self._control.admit(config.control_group)
         self._remark(config.interfaces)
         self._watch(_networks(config))
         for ifname in changed:
@@ -232,6 +244,52 @@ class _Daemon:
             # Each of them: summarize() is not to be skipped for what another one says.
             if any([station.summarize() for station in self._stations.values()]):  # noqa: C419 - see above
                 self._manager.status(self._status())
+
+    # The control socket
+
+    def _describe(self, _: Request) -> Reply:
+        """Tell what this is at."""
+        now = monotonic()
+        return {
+            "program": __version__,
+            "process": os.getpid(),
+            **state.daemon(
+                (state.interface(each, self._containers, now) for each in self._watched()),
+                self._containers,
+                self._file,
+                now - self._begun,
+            ),
+        }
+
+    def _explain(self, request: Request) -> Reply:
+        """Tell what becomes of solicitations for an address."""
+        try:
+            address = IPv6Address(str(request.get("address")))
+        except ValueError as error:
+            raise RequestError("explain needs an address, a text such as 2001:db8::5") from error
+        if address.scope_id:
+            raise RequestError("a zone has no place in the address")
+        now = monotonic()
+        return {
+            "process": os.getpid(),
+            "file": self._file,
+            "address": str(address),
+            "interfaces": [
+                {**state.presence(each), **state.fate(each.config, each.addresses, address, now)}
+                for each in self._watched()
+            ],
+        }
+
+    def _watched(self) -> Iterator[state.Watched]:
+        for station in self._stations.values():
+            yield state.Watched(
+                station.config,
+                station.condition(),
+                station.obstacle,
+                station.addresses,
+                station.tally,
+                station.uses,
+            )
 
     # The service manager
 

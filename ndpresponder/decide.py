@@ -23,8 +23,8 @@ _NO_MAC = bytes(6)
 _ALWAYS, _AUTO = Override.ALWAYS, Override.AUTO
 
 
-def decide(solicitation: Solicitation, addresses: AddressSet, policy: Policy) -> Advertisement | Verdict:
-    """Answer a valid solicitation, or say why not.
+def decide(solicitation: Solicitation, addresses: AddressSet, policy: Policy) -> tuple[Advertisement, Rule] | Verdict:
+    """Answer a valid solicitation, and name the rule that says so; or say why not.
 
     Sources: RFC 4861 sections 7.2.3, 7.2.4 and 7.2.8, RFC 4862 section 5.4.3.
     """
@@ -43,7 +43,7 @@ def decide(solicitation: Solicitation, addresses: AddressSet, policy: Policy) ->
     if source == UNSPECIFIED:
         # RFC 4862 section 5.4: the prober has no address yet, everybody hears the answer. Neither solicited
         # nor overriding: it is meant to deter a newcomer, not to displace anybody (RFC 4861 section 7.2.8).
-        return Advertisement(ALL_NODES_MAC, policy.link_address, ALL_NODES, target, flags)
+        return Advertisement(ALL_NODES_MAC, policy.link_address, ALL_NODES, target, flags), outcome
 
     flags |= FLAG_SOLICITED
     if policy.override is _ALWAYS or (
@@ -59,4 +59,4 @@ def decide(solicitation: Solicitation, addresses: AddressSet, policy: Policy) ->
         or link_address in (_NO_MAC, policy.link_address)
     ):
         link_address = ether_source
-    return Advertisement(link_address, policy.link_address, source, target, flags)
+    return Advertisement(link_address, policy.link_address, source, target, flags), outcome

@@ -15,7 +15,17 @@ from enum import Enum
 from typing import Any, NoReturn
 
 from . import log
-from .config import Config, ConfigError, Interface, Multicast, Written, addresses_of, may_be_ifname, may_be_network
+from .config import (
+    Config,
+    ConfigError,
+    Interface,
+    Multicast,
+    Written,
+    addresses_of,
+    may_be_group,
+    may_be_ifname,
+    may_be_network,
+)
 from .netlink import AUTO
 from .places import Path, places_of
 from .policy import Override
@@ -48,6 +58,12 @@ def _networks(value: object) -> tuple[str, ...]:
     if not all(isinstance(each, str) and may_be_network(each) for each in values):
         raise _UnfitError('the name of a Docker network in quotes, or several in a list: ["…", "…"]')
     return tuple(dict.fromkeys(values))
+
+
+def _group(value: object) -> str:
+    if not isinstance(value, str) or not may_be_group(value):
+        raise _UnfitError("the name of a group, in quotes")
+    return value
 
 
 def _flag(value: object) -> bool:
@@ -87,6 +103,7 @@ def _member(values: type[Enum]) -> Callable[[object], Any]:
 _PROCESS: dict[str, tuple[str, Callable[[object], Any]]] = {
     "log-level": ("log_level", _one_of({name: name for name in log.LEVELS})),
     "log-format": ("log_format", _member(log.Format)),
+    "control-group": ("control_group", _group),
 }
 _POLICY: dict[str, tuple[str, Callable[[object], Any]]] = {
     "router": ("router", _flag),

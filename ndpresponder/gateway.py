@@ -14,6 +14,7 @@ The rules that hold here:
 """
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -192,6 +193,11 @@ class Keeper:
         self._changed = False
         self._may_write: bool | None = None
         self._link: Link | None = None
+
+    @property
+    def gateways(self) -> Mapping[IPv6Address, Gateway]:
+        """What is known of each of the gateways."""
+        return self._gateways
 
     def follow(self, uplink: Snapshot, addresses: AddressSet) -> None:
         """Keep the gateways of this uplink from now on. `addresses` are those that are answered for."""

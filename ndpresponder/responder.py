@@ -4,14 +4,14 @@ from collections import Counter
 from dataclasses import dataclass, field
 from errno import ENOMEM, errorcode
 from ipaddress import IPv6Address
-from threading import Event
+from time import monotonic
 
 from . import log
-from .addresses import AddressSet
+from .addresses import AddressSet, Rule
 from .decide import decide
 from .filter import ANY_TARGET, Filter, compile_filter
 from .link import Link
-from .packet import Advertisement, Solicitation, build, parse
+from .packet import Solicitation, build, parse
 from .policy import Policy
 from .verdict import Verdict
 
@@ -19,15 +19,16 @@ from .verdict import Verdict
 _SMALLEST_FILTER = 64
 
 
-def answer(frame: bytes, addresses: AddressSet, policy: Policy) -> bytes | Verdict:
-    """Return the frame that answers `frame`, or why there is none. Any bytes give a value."""
+def answer(frame: bytes, addresses: AddressSet, policy: Policy) -> tuple[bytes, Rule] | Verdict:
+    """Return the frame that answers `frame` and the rule by which, or why there is none. Any bytes give a value."""
     solicitation = parse(frame)
     if not isinstance(solicitation, Solicitation):
         return solicitation
-    advertisement = decide(solicitation, addresses, policy)
-    if not isinstance(advertisement, Advertisement):
-        return advertisement
-    return build(advertisement)
+    decision = decide(solicitation, addresses, policy)
+    if not isinstance(decision, tuple):
+        return decision
+    advertisement, rule = decision
+    return build(advertisement), rule
 
 
 @dataclass(slots=True)
@@ -107,7 +108,7 @@ class Responder:
         self._link = link
         self._tally = tally
         self._addresses = AddressSet()
-        self._stopping = Event()
+        self._stopping = False
 
     def update(self, addresses: AddressSet) -> Filter:
         """Answer for `addresses` from now on. Returns the filter that was put in place for them."""
@@ -130,12 +131,12 @@ class Responder:
         """Answer until stop() is called. Raises OSError when the interface went down or away."""
         tally = self._tally
         receive, send = self._link.receive, self._link.send
-        while not self._stopping.is_set():
+        while not self._stopping:
             self.turns += 1
             try:
                 frame = receive()
             except OSError:
-                if self._stopping.is_set():
+                if self._has_to_stop():
                     return  # the link was closed on purpose
                 raise
             if frame is None:
@@ -143,13 +144,14 @@ class Responder:
             reply = answer(frame, self._addresses, self.policy)
             if self.verbose:
                 _trace(frame, reply)
-            if not isinstance(reply, bytes):
+            if not isinstance(reply, tuple):
                 tally.refused[reply] += 1
                 continue
+            octets, rule = reply
             try:
-                send(reply)
+                send(octets)
             except OSError as error:
-                if self._stopping.is_set():
+                if self._has_to_stop():
                     return
                 # A full queue, an interface that is going down. The asker asks again (RFC 4861 section 7.2.2).
                 tally.unsent[errorcode.get(error.errno or 0, "unknown")] += 1
@@ -158,13 +160,20 @@ class Responder:
                 if frame[0] & 1:
                     tally.multicast += 1
                 tally.answered += 1
+                uses = rule.uses
+                uses.answered += 1
+                uses.last = monotonic()
 
     def stop(self) -> None:
         """Let run() return, after the frame that it waits for or is at; the link can be closed at once."""
-        self._stopping.set()
+        self._stopping = True
+
+    def _has_to_stop(self) -> bool:
+        """Whether stop() was called meanwhile, by another thread."""
+        return self._stopping
 
 
-def _trace(frame: bytes, reply: bytes | Verdict) -> None:
+def _trace(frame: bytes, reply: tuple[bytes, Rule] | Verdict) -> None:
     """Log the fate of one frame, which need not even be a solicitation."""
     source, target = (str(IPv6Address(frame[at : at + 16].ljust(16, b"\0"))) for at in (22, 62))
     if isinstance(reply, Verdict):

@@ -4,17 +4,18 @@ What is kept here outlives the interface: what to answer for there, and the coun
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
+from ipaddress import IPv6Network
 from socket import if_nameindex
 from typing import NoReturn
 
 from . import docker, log, netlink
-from .addresses import AddressBook
+from .addresses import AddressBook, AddressSet, Refusal, Rule, Uses
 from .config import STATIC, Interface, Multicast
 from .link import Link, NotEthernetError
 from .responder import Tally, deaf_minutes
-from .uplink import News, Shared, Uplink, wait
+from .uplink import Condition, News, Shared, Uplink, wait
 
 _RETRY = 0.5
 """Seconds between two looks at whether a missing interface is back."""
@@ -48,17 +49,20 @@ class _ObstacleError(Exception):
 class Station:
     """Answers as `config` says, while serve() runs.
 
-    `state` is what it is at, in words; `told` is called when it changes.
+    `state` is what it is at, in words; `told` is called when it changes. `obstacle` is why there is no link, if that is
+    known.
     """
 
     def __init__(self, config: Interface, shared: Shared, told: Callable[[], None]) -> None:
         self.config = config
         self.tally = Tally()
         self.state = ""
+        self.obstacle = ""
         self._shared = shared
         self._told = told
+        self._uses: dict[IPv6Network | str, Uses] = {}
         self._book = AddressBook()
-        self._book.publish(STATIC, config.entries)
+        self._publish(STATIC, config.entries)
         self._news = News()
         self._link: Link | None = None
         self._uplink: Uplink | None = None
@@ -83,7 +87,7 @@ class Station:
         """Answer until cancelled. Raises DaemonError when that is impossible."""
         while True:
             with closing(self._link or await self._open()) as link:
-                self._link = None
+                self._link, self.obstacle = None, ""
                 self._uplink = Uplink(link, self.config, self._book, self.tally, self._news, self._shared)
                 try:
                     self._uplink.start()
@@ -97,8 +101,11 @@ class Station:
     def reconfigure(self, config: Interface, containers: docker.State) -> None:
         """Do as this says from now on."""
         self.config = config
-        self._book.publish(STATIC, config.entries)
-        self._book.publish(docker.DOCKER, docker.rules(containers, config.docker_networks))
+        # What is no longer answered for is no longer counted either, or reloads could make this grow.
+        kept = {*config.prefixes, *map(docker.source_of, config.docker_networks)}
+        self._uses = {origin: uses for origin, uses in self._uses.items() if origin in kept}
+        self._publish(STATIC, config.entries)
+        self._publish(docker.DOCKER, docker.rules(containers, config.docker_networks))
         if self._uplink:
             self._uplink.reconfigure(config)
         # Whether to go on waiting may have changed.
@@ -107,8 +114,35 @@ class Station:
 
     def follow_containers(self, containers: docker.State) -> None:
         """Answer for what containers hold now."""
-        if self._book.publish(docker.DOCKER, docker.rules(containers, self.config.docker_networks)) and self._uplink:
+        if self._publish(docker.DOCKER, docker.rules(containers, self.config.docker_networks)) and self._uplink:
             self._uplink.update()
+
+    def _publish(self, source: str, entries: Iterable[Rule | Refusal]) -> bool:
+        """Replace a page of the book, with rules that go on counting where those before them have stopped."""
+        return self._book.publish(source, map(self._counted, entries))
+
+    def _counted(self, entry: Rule | Refusal) -> Rule | Refusal:
+        if isinstance(entry, Refusal):
+            return entry
+        # By what the operator wrote: containers come and go, and their number is not bounded by anything.
+        origin = entry.prefix if entry.source == STATIC else entry.source
+        return Rule(entry.prefix, entry.source, entry.lives_here, self._uses.setdefault(origin, Uses()))
+
+    @property
+    def addresses(self) -> AddressSet:
+        """What is answered for, and what is not, as it is now."""
+        return self._book.addresses
+
+    def uses(self, origin: IPv6Network | str) -> Uses:
+        """Return what was answered for a prefix of the configuration, or by rules of a source."""
+        return self._uses.get(origin) or Uses()
+
+    def condition(self) -> Condition | None:
+        """Return what the interface is at, its drops counted up to now; None while it is waited for."""
+        if self._uplink is None:
+            return None
+        self._uplink.count_drops()
+        return self._uplink.condition()
 
     def heed(self, changed: netlink.Changed) -> None:
         """Look at what has changed around the interface, if that matters here."""
@@ -185,7 +219,7 @@ class Station:
             except _ObstacleError as obstacle:
                 self._check_patience(obstacle)
                 if waiting_for != obstacle.reason:
-                    waiting_for = obstacle.reason
+                    waiting_for = self.obstacle = obstacle.reason
                     log.warning(
                         "waiting",
                         f"waiting for {obstacle}; {_there_are()}",

@@ -12,9 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from errno import ENODEV
 from functools import partial
-from ipaddress import IPv6Network
+from ipaddress import IPv6Address, IPv6Network
 from threading import Thread
-from typing import NoReturn
+from time import monotonic
+from typing import NamedTuple, NoReturn
 
 from . import log, netlink
 from .addresses import AddressBook, AddressSet, Refusal, Rule
@@ -22,7 +23,7 @@ from .announce import Announcer
 from .config import FEW_GROUPS, Interface, Multicast
 from .docker import source_of
 from .filter import Filter
-from .gateway import Keeper
+from .gateway import Gateway, Keeper
 from .link import Link
 from .multicast import ADVERTISEMENT_INTERVAL, Memberships, advertisement_intervals, groups_of
 from .packet import build_multicast_router_advertisement, build_multicast_router_termination
@@ -56,6 +57,24 @@ class News:
     uplink: asyncio.Event = field(default_factory=asyncio.Event)
 
 
+class Condition(NamedTuple):
+    """What an uplink is at. `since` is when answering began, by the monotonic clock; `mac` is 6 octets.
+
+    `instructions` is the length of the filter, `exact` whether it lets nothing pass that is not answered for, `groups`
+    how many multicast groups are joined. `gateways` has what is known of each, by its address; None where they are left
+    alone, and where nothing is known of the uplink yet.
+    """
+
+    ifname: str
+    mac: bytes
+    since: float
+    carrier: bool
+    instructions: int
+    exact: bool
+    groups: int
+    gateways: tuple[tuple[IPv6Address, Gateway | None], ...]
+
+
 class Uplink:
     """An interface whose link has been opened.
 
@@ -81,6 +100,9 @@ class Uplink:
         # Each under the object whose work it is, or its name.
         self._beside: dict[object, asyncio.Task[NoReturn]] = {}
         self._snapshot: netlink.Snapshot | None = None
+        self._since = 0.0
+        self._size, self._exact = 0, True
+        self._carrier = True
         self._inside: list[str] = []
         self._link_local: bytes | None = None
         self._not_joined: str | None = None
@@ -95,8 +117,9 @@ class Uplink:
     def start(self) -> None:
         """Answer from now on. What follows is run()."""
         self._news.index = self._link.index
-        compiled = self._responder.update(self._book.addresses)
+        compiled = self._attach()
         self._start_answering()
+        self._since = monotonic()
         self._join()
         self._announce(compiled)
         self._shared.answering.set()
@@ -138,7 +161,7 @@ class Uplink:
         self._adapt()
         self._announce(compiled)
         if self._snapshot:
-            self._tell_ofrefusals_of(self._snapshot)
+            self._tell_of_owned(self._snapshot)
             if config.prefixes != before.prefixes:
                 self._warn_of_others(self._snapshot)
 
@@ -242,11 +265,32 @@ class Uplink:
 
     def update(self) -> Filter:
         """Answer for what the book has now, and return the filter that lets it through."""
-        compiled = self._responder.update(self._book.addresses)
+        compiled = self._attach()
         self._join()
         self._tell_keeper()
         self._introduce()
         return compiled
+
+    def _attach(self) -> Filter:
+        """Have the responder answer for what the book has now."""
+        compiled = self._responder.update(self._book.addresses)
+        self._size, self._exact = len(compiled.instructions), compiled.exact
+        return compiled
+
+    def condition(self) -> Condition:
+        """Return what this is at now."""
+        known = self._keeper.gateways if self._keeper else {}
+        gateways = self._snapshot.gateways if self._snapshot else ()
+        return Condition(
+            self._ifname,
+            self._responder.policy.link_address,
+            self._since,
+            self._carrier,
+            self._size,
+            self._exact,
+            len(self._memberships),
+            tuple((address, known.get(address)) for address in gateways),
+        )
 
     def _introduce(self) -> None:
         """Announce what has come to live here, once it is known to whom; without netlink, to whoever listens."""
@@ -284,7 +328,7 @@ class Uplink:
     async def _follow_link(self) -> NoReturn:
         """Follow the interface's MAC and carrier. Raises OSError when it is another interface now."""
         link, responder, ifname = self._link, self._responder, self._ifname
-        carrier = link.has_carrier()
+        carrier = self._carrier = link.has_carrier()
         if not carrier:
             log.info("carrier", f"{ifname} has no carrier", interface=ifname, carrier=carrier)
         while True:
@@ -298,7 +342,7 @@ class Uplink:
                 self._introduce_again()
             # An interface that is down has none; that it is down is reported by the link itself.
             if link.is_up() and carrier != link.has_carrier():
-                carrier = not carrier
+                carrier = self._carrier = not carrier
                 news = "has its carrier back" if carrier else "lost its carrier"
                 log.info("carrier", f"{ifname} {news}", interface=ifname, carrier=carrier)
                 if carrier:
@@ -351,9 +395,9 @@ class Uplink:
             return
         self.update()
         self._warn_of_others(snapshot)
-        self._tell_ofrefusals_of(snapshot)
+        self._tell_of_owned(snapshot)
 
-    def _tell_ofrefusals_of(self, snapshot: netlink.Snapshot) -> None:
+    def _tell_of_owned(self, snapshot: netlink.Snapshot) -> None:
         """Tell what of the prefixes is held by others, if that is new."""
         configured = AddressSet(self._config.entries)
         addresses = (refusal.prefix.network_address for refusal in refusals_of(snapshot))

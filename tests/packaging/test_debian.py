@@ -186,7 +186,33 @@ def test_confined(installed: tuple[Machine, Wire]) -> None:
     assert answers(wire, TARGET)
     for sign in ("warn", "error", "Traceback", "Operation not permitted"):
         assert sign not in journal(machine)
+    # The daemon's own user made the socket, and root can ask.
+    told = json.loads(machine.run("ndpresponder", "status", "-j").stdout)
+    assert (str(told["process"]), told["file"]) == (shown(machine, "MainPID"), FILE)
+    assert [each["answered"] for each in told["interfaces"]] == [1]
     machine.run("systemctl", "stop", UNIT)
+    assert machine.run("ndpresponder", "status", check=False).returncode == 1
+
+
+def test_a_group_can_ask(installed: tuple[Machine, Wire]) -> None:
+    """As docs/control.md says."""
+    machine, wire = installed
+    machine.write(FILE, 'control-group = "adm"\n' + configuration(PREFIX))
+    directory = f"/etc/systemd/system/{UNIT}.d"
+    machine.run("mkdir", "-p", directory)
+    machine.write(f"{directory}/group.conf", "[Service]\nGroup=adm\nRuntimeDirectoryPreserve=no\n")
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "start", UNIT)
+    assert answers(wire, TARGET)
+    ask = "ndpresponder", "status", "-j"
+    as_user = "setpriv", "--reuid=12345", "--clear-groups"
+    told = json.loads(machine.run(*as_user, "--regid=adm", *ask).stdout)
+    assert str(told["process"]) == shown(machine, "MainPID")
+    assert "permission denied" in machine.run(*as_user, "--regid=12345", *ask, check=False).stderr
+    assert "warn" not in journal(machine)
+    machine.run("systemctl", "stop", UNIT)
+    machine.run("rm", "-r", directory)
+    machine.run("systemctl", "daemon-reload")
 
 
 def test_a_frame_loop_that_hangs_is_started_again(installed: tuple[Machine, Wire]) -> None:

@@ -51,7 +51,13 @@ def colons(mac: bytes) -> str:
 @given(frames, entries)
 def test_any_frame_gives_a_frame_or_a_verdict(frame: bytes, some_entries: list[Rule | Refusal]) -> None:
     reply = answer(frame, AddressSet(some_entries), POLICY)
-    assert isinstance(reply, Verdict) or (type(reply) is bytes and len(reply) == 86)
+    if isinstance(reply, tuple):
+        octets, rule = reply
+        assert type(octets) is bytes
+        assert len(octets) == 86
+        assert rule in some_entries
+    else:
+        assert isinstance(reply, Verdict)
 
 
 @given(frames)

@@ -9,7 +9,13 @@ from ndpresponder.verdict import Verdict
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_frame(row: Row) -> None:
-    assert answer(row.frame, ADDRESSES, row.policy) == row.outcome
+    reply = answer(row.frame, ADDRESSES, row.policy)
+    if isinstance(reply, tuple):
+        octets, rule = reply
+        assert octets == row.outcome
+        assert rule is ADDRESSES.lookup(int.from_bytes(octets[62:78]))
+    else:
+        assert reply is row.outcome
 
 
 def test_every_verdict_has_a_row() -> None:
@@ -31,4 +37,6 @@ def test_octets_written_out() -> None:
         "20010db800000000000000000000d003"
         "02 01 525400000001"
     )
-    assert answer(bytes(solicit()), ADDRESSES, POLICY) == expected
+    reply = answer(bytes(solicit()), ADDRESSES, POLICY)
+    assert isinstance(reply, tuple)
+    assert reply[0] == expected

@@ -90,6 +90,7 @@ def test_prefixes_that_cannot_be_meant(arguments: tuple[str, ...], message: str)
         (("-i", ABSENT, "-N", ""), f"-N : {NO_NETWORK}"),
         (("-i", ABSENT, "-n", PREFIX, "--docker-network", "web", "-N", "../web"), f"-N ../web: {NO_NETWORK}"),
         (("-i", ABSENT, "-N", "web", "-n", PREFIX, "-x", PREFIX), f"-n {PREFIX}: {EXCLUDED}"),
+        (("-i", ABSENT, "-n", PREFIX, "--control-group", "a b"), "--control-group a b: not the name of a group"),
         (("-N", "web", "-i", ""), f"{NO_NAME}{interfaces()}"),
     ],
 )
@@ -265,7 +266,7 @@ def test_help_names_every_option_and_command() -> None:
     }
     assert "NDPRESPONDER_LOG" in printed
     commands = re.findall(r"^  ([\w-]+)  ", printed.partition("\nCommands:\n")[2], re.MULTILINE)
-    assert commands == ["check", "doctor", "filter", "import-ndppd", "reload"]
+    assert commands == ["check", "doctor", "explain", "filter", "import-ndppd", "reload", "status"]
 
 
 # Configuration files
@@ -401,3 +402,42 @@ def test_import_ndppd_says_what_is_wrong(tmp_path: Path) -> None:
     path.write_text("\nproxy eth0 {\n")
     assert usage_error("import-ndppd", str(path)) == f"{path}:2: the {{ of this line has no }}"
     assert usage_error("import-ndppd", str(tmp_path)) == f"{tmp_path}: Is a directory"
+
+
+# Asking a daemon
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("explain",), "Missing argument 'ADDRESS'."),
+        (("explain", "eth0"), "eth0: not an IPv6 address (At least 3 parts expected in 'eth0')"),
+        (("explain", "fe80::1%eth0"), "fe80::1%eth0: an address with a zone is link-local, and never answered for"),
+        (
+            ("explain", "-n", PREFIX, "2001:db8::5"),
+            "-n and -x go with -i, and without -c: they say what a daemon there would do",
+        ),
+        (("explain", "-i", ABSENT, "-x", PREFIX, "2001:db8::5"), NOTHING),
+        (("status", "eth0"), "Got unexpected extra argument (eth0)"),
+    ],
+)
+def test_what_cannot_be_asked(arguments: tuple[str, ...], message: str) -> None:
+    assert usage_error(*arguments) == message
+
+
+@pytest.mark.parametrize("command", [("status",), ("status", "-j"), ("explain", "2001:db8::5")])
+def test_without_a_daemon(command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    done = ndpresponder(*command)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"ndpresponder: no daemon was found: no control socket in {tmp_path} answers\n"
+
+
+def test_an_interface_that_is_not_there_is_in_the_way() -> None:
+    done = ndpresponder("explain", "-i", ABSENT, "-n", PREFIX, "2001:db8::5")
+    assert (done.returncode, done.stderr) == (3, "")
+    by = f"by {PREFIX} (static), flags: Router, Solicited"
+    assert done.stdout.splitlines() == [
+        f"pass  answer          {ABSENT} would answer for it, {by}; no daemon was asked",
+        f"fail  interface       there is no {ABSENT}; there are: {interfaces()}",
+    ]

@@ -11,12 +11,26 @@ PACKAGE = Path(__file__).parents[2] / "ndpresponder"
 # A module imports only from the layers above its own line.
 LAYERS = [
     {"__init__", "verdict", "policy", "addresses"},
-    {"packet", "filter", "config", "link", "netlink", "rtnetlink", "log", "docker", "places", "systemd", "claim"},
-    {"announce", "decide", "gateway", "multicast", "file", "hearing", "host"},
+    {
+        "packet",
+        "filter",
+        "config",
+        "link",
+        "netlink",
+        "rtnetlink",
+        "log",
+        "docker",
+        "places",
+        "systemd",
+        "claim",
+        "control",
+        "status",
+    },
+    {"announce", "decide", "gateway", "multicast", "file", "client", "hearing", "host"},
     {"responder", "ndppd", "report", "checks"},
     {"uplink"},
-    {"station"},
-    {"daemon", "doctor"},
+    {"station", "state"},
+    {"daemon", "doctor", "explain"},
     {"cli", "__main__"},
 ]
 # Within a layer, and in this direction only.
@@ -28,7 +42,10 @@ BESIDE = {
     ("config", "log"),
     ("docker", "log"),
     ("netlink", "rtnetlink"),
+    ("control", "log"),
+    ("status", "log"),
     ("announce", "gateway"),
+    ("explain", "doctor"),
     ("__main__", "cli"),
 }
 DOORS = {"pyroute2": {"netlink"}, "click": {"cli"}, "docker": {"docker"}}
