@@ -4,7 +4,7 @@ VENV := .venv
 # Debian 12's versions of what the program runs on; everything else is as new as in $(VENV).
 OLDEST := .venv-oldest
 # Its docker is for Debian 12's Python only.
-OLDEST_PINS := click==8.1.3 pyroute2==0.7.2 \
+OLDEST_PINS := click==8.1.3 pyroute2==0.7.2 prometheus-client==0.16.0 \
 	$(foreach pin,docker==5.0.3 requests==2.28.1 urllib3==1.26.12,'$(pin); python_version < "3.12"')
 
 # Nearly all tests wait for the kernel most of the time, so more of them run at once than there are processors.

@@ -35,6 +35,7 @@ A map of the rooms. Each imports only from the rows above its own; inside a row,
     uplink      one interface while it is there: answering, and following what changes around it
     station     one interface of the configuration: waits for it, however often it goes and comes
     state       what a daemon is at, as one document
+    metrics     what the daemon does, for Prometheus
     daemon      assembles, runs, reloads, stops
     doctor      listens, reads the host, and says what it found
     explain     says what becomes of one address

@@ -26,6 +26,7 @@ from .config import (
     Multicast,
     may_be_group,
     parse_addresses,
+    parse_endpoint,
     parse_networks,
 )
 from .filter import compile_filter, disassemble, numbers
@@ -141,6 +142,13 @@ class _LevelOption(click.Option):
     help="Whether to tell the router, with -N, which addresses have come to live here.",
 )
 @click.option(
+    "--metrics",
+    metavar="ADDRESS:PORT",
+    default="off",
+    show_default=True,
+    help="Where Prometheus finds metrics, at /metrics; 127.0.0.1:9108 or [::1]:9108 keep them on this host.",
+)
+@click.option(
     "--control-group",
     default="",
     metavar="GROUP",
@@ -190,6 +198,7 @@ def _from_flags(  # noqa: PLR0913 - one for each option
     wait: bool,
     gateway: str,
     announce: bool,
+    metrics: str,
     control_group: str,
     log_format: str,
     log_level: str,
@@ -216,7 +225,7 @@ def _from_flags(  # noqa: PLR0913 - one for each option
     )
     if not may_be_group(control_group):
         raise ConfigError(f"--control-group {control_group}: not the name of a group")
-    return Config((interface,), log_level.upper(), log.Format(log_format), control_group)
+    return Config((interface,), log_level.upper(), log.Format(log_format), control_group, parse_endpoint(metrics))
 
 
 def _run_file(context: click.Context, path: str) -> None:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from ipaddress import IPv4Network, IPv6Interface, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import NamedTuple
 
 from . import log
@@ -29,6 +29,10 @@ DEFAULT_FILE = "/etc/ndpresponder/ndpresponder.toml"
 
 FEW_GROUPS = 1024
 """For how many addresses in a prefix the solicited-node groups are joined, unless the operator says otherwise."""
+
+
+ENDPOINTS = "off, or an address of this host and a port, such as 127.0.0.1:9108 or [::1]:9108"
+"""How an Endpoint, or none, is written."""
 
 
 class Multicast(Enum):
@@ -88,17 +92,29 @@ class Interface:
         return [entry.prefix for entry in self.entries if isinstance(entry, Rule)]
 
 
+class Endpoint(NamedTuple):
+    """Where to listen: an IPv4 or IPv6 address of this host, and a TCP port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """What one process does: on which interfaces, and how it logs (`log_level` is one of log.LEVELS).
 
-    `control_group` may use the control socket: a group's name or number, or nothing.
+    `control_group` may use the control socket: a group's name or number, or nothing. `metrics` is where Prometheus
+    finds metrics, if it is to find any.
     """
 
     interfaces: tuple[Interface, ...]
     log_level: str = "INFO"
     log_format: log.Format = log.Format.AUTO
     control_group: str = ""
+    metrics: Endpoint | None = None
 
 
 class Written(NamedTuple):
@@ -177,6 +193,25 @@ def parse_networks(names: Iterable[str]) -> tuple[str, ...]:
         if not may_be_network(name):
             raise ConfigError(f"-N {name}: not the name of a Docker network; docker network ls lists them")
     return distinct
+
+
+def endpoint_of(text: str) -> Endpoint | None:
+    """Read ADDRESS:PORT, an IPv6 address in brackets, or "off". Raises ValueError for anything else."""
+    if text == "off":
+        return None
+    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):([0-9]{1,5})", text)
+    if match is None or not 0 < int(match[3]) < 1 << 16:
+        raise ValueError(text)
+    host = IPv6Address(match[1]) if match[1] else IPv4Address(match[2])
+    return Endpoint(str(host), int(match[3]))
+
+
+def parse_endpoint(text: str) -> Endpoint | None:
+    """Read the value of --metrics. Raises ConfigError."""
+    try:
+        return endpoint_of(text)
+    except ValueError as error:
+        raise ConfigError(f"--metrics {text}: allowed: {ENDPOINTS}") from error
 
 
 def _split(values: Iterable[str]) -> Iterator[str]:

@@ -12,16 +12,19 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from ipaddress import IPv6Address
 from time import monotonic
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import __version__, docker, log, netlink, state
 from .claim import DIRECTORY
-from .config import Config, ConfigError, Interface
+from .config import Config, ConfigError, Endpoint, Interface
 from .control import Reply, Request, RequestError, Server
 from .responder import Tally
-from .station import DaemonError, Station
+from .station import Counts, DaemonError, Station
 from .systemd import ServiceManager
 from .uplink import Shared
+
+if TYPE_CHECKING:
+    from . import metrics
 
 _RETRY_LISTENING = 30.0
 """Seconds until netlink is tried again, if there is none to listen to; and between two looks without it."""
@@ -59,18 +62,23 @@ class _Daemon:
         self._file = file
         self._begun = monotonic()
         self._shared = Shared()
+        # By interface, of those that are gone too: one that comes back goes on counting.
+        self._counts: dict[str, Counts] = {}
         self._stations = {interface.ifname: self._station(interface) for interface in config.interfaces}
         self._serving: dict[str, asyncio.Task[NoReturn]] = {}
-        self._tally_of_gone = Tally()
         self._containers = docker.State()
         self._watcher: docker.Watcher | None = None
         self._manager = ServiceManager()
+        self._listener: metrics.Listener | None = None
+        self._scraping: asyncio.Task[NoReturn] | None = None
+        self._reloaded: bool | None = None
         self._control = Server({"status": self._describe, "explain": self._explain}, DIRECTORY, config.control_group)
         # Has an error as soon as there is no use in going on.
         self._failed: asyncio.Future[NoReturn] = asyncio.get_running_loop().create_future()
 
     async def serve(self) -> None:
         """Answer for ever, however often the interfaces go and come. Raises DaemonError when that is impossible."""
+        self._expose(self._listen_for_scrapes(self._config.metrics))
         self._remark(self._config.interfaces)
         for station in self._stations.values():
             self._begin(station)
@@ -85,19 +93,22 @@ class _Daemon:
             await self._failed
         except asyncio.CancelledError:
             await self._end(list(self._stations))
-            log.info("stopped", f"stopped: {self._tally_of_gone}", **self._tally_of_gone.as_dict())
+            tally = self._tally()
+            log.info("stopped", f"stopped: {tally}", **tally.as_dict())
             raise
         finally:
             self._manager.stopping()
             for task in beside:
                 task.cancel()
             await self._end(list(self._stations))
+            self._expose(None)
             self._watch({})
 
     # Interfaces
 
     def _station(self, interface: Interface) -> Station:
-        return Station(interface, self._shared, self._report)
+        counts = self._counts.setdefault(interface.ifname, Counts())
+        return Station(interface, counts, self._shared, self._report)
 
     def _begin(self, station: Station) -> None:
         ifname = station.config.ifname
@@ -112,7 +123,7 @@ class _Daemon:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for ifname in ifnames:
-            self._tally_of_gone = self._tally_of_gone.plus(self._stations.pop(ifname).tally)
+            self._stations.pop(ifname).retire()
 
     def _fail_with(self, task: "asyncio.Task[Any]") -> None:
         if not task.cancelled() and (error := task.exception()):
@@ -138,7 +149,9 @@ class _Daemon:
             self._manager.reloading()
             try:
                 await self._become(self._read_again())
+                self._reloaded = True
             except (ConfigError, DaemonError) as error:
+                self._reloaded = False
                 log.error("not-reloaded", f"not reloaded, going on as before: {error}", reason=str(error))
             self._report()
 
@@ -150,6 +163,7 @@ class _Daemon:
                 "docker-network needs the Docker SDK for Python: "
                 "pip install 'ndpresponder[docker]', or apt install python3-docker"
             )
+        listener = self._listen_for_scrapes(config.metrics)
         new = [self._station(wanted[ifname]) for ifname in wanted.keys() - self._stations.keys()]
         try:
             for station in new:
@@ -157,6 +171,8 @@ class _Daemon:
         except BaseException:
             for station in new:
                 station.abandon()
+            if listener and listener is not self._listener:
+                listener.close()
             raise
         # From here on nothing is refused.
         gone = sorted(self._stations.keys() - wanted.keys())
@@ -165,6 +181,7 @@ class _Daemon:
         )
         self._config = config
         log.setup(log.LEVELS[config.log_level], config.log_format)
+        self._expose(listener)
         self._control.admit(config.control_group)
         self._remark(config.interfaces)
         self._watch(_networks(config))
@@ -237,6 +254,49 @@ class _Daemon:
         if state.fatal:
             self._fail(DaemonError(state.fatal))
 
+    def _listen_for_scrapes(self, endpoint: Endpoint | None) -> "metrics.Listener | None":
+        """Return what listens there: what does already, or one more. Raises DaemonError when that is impossible."""
+        if endpoint is None or (self._listener and self._listener.endpoint == endpoint):
+            return endpoint and self._listener
+        from . import metrics  # noqa: PLC0415 - only who wants them pays for them
+
+        if not metrics.is_installed():
+            raise DaemonError(
+                "metrics need the Prometheus client for Python: "
+                "pip install 'ndpresponder[metrics]', or apt install python3-prometheus-client"
+            )
+        try:
+            return metrics.Listener(endpoint, self._look)
+        except OSError as error:
+            raise DaemonError(
+                f"cannot listen for Prometheus on {endpoint}: {os.strerror(error.errno or 0)}; "
+                "give metrics an address of this host and a port that nobody uses"
+            ) from error
+
+    def _expose(self, listener: "metrics.Listener | None") -> None:
+        """Have scrapes answered by this listener from now on, and by no other."""
+        if listener is self._listener:
+            return
+        if self._scraping:
+            self._scraping.cancel()
+        self._listener, self._scraping = listener, None
+        if listener:
+            self._scraping = asyncio.ensure_future(listener.run())
+            self._scraping.add_done_callback(self._fail_with)
+            # Not before its end: until then the loop looks at the descriptor.
+            self._scraping.add_done_callback(lambda _: listener.close())
+
+    def _look(self) -> "metrics.State":
+        """Return what there is to know now."""
+        from . import metrics  # noqa: PLC0415 - only who wants them pays for them
+
+        followed = bool(_networks(self._config))
+        return metrics.State(
+            tuple(map(metrics.figures_of, self._stations.values())),
+            not self._containers.obstacle and bool(self._containers.networks) if followed else None,
+            self._reloaded,
+        )
+
     async def _summarize(self) -> NoReturn:
         """Once a minute, say what has happened since the last time, if anything has."""
         while True:
@@ -303,10 +363,14 @@ class _Daemon:
             self._manager.ready(self._status())
 
     def _status(self) -> str:
-        tally = self._tally_of_gone
-        for station in self._stations.values():
-            tally = tally.plus(station.tally)
-        return "; ".join([*(station.state for station in self._stations.values()), str(tally)])
+        return "; ".join([*(station.state for station in self._stations.values()), str(self._tally())])
+
+    def _tally(self) -> Tally:
+        """Return what all interfaces come to, those that are gone among them."""
+        total = Tally()
+        for counts in self._counts.values():
+            total = total.plus(counts.tally)
+        return total
 
     async def _show_life(self) -> None:
         """Feed the service manager's watchdog for as long as every station is alive."""

@@ -16,12 +16,15 @@ from typing import Any, NoReturn
 
 from . import log
 from .config import (
+    ENDPOINTS,
     Config,
     ConfigError,
+    Endpoint,
     Interface,
     Multicast,
     Written,
     addresses_of,
+    endpoint_of,
     may_be_group,
     may_be_ifname,
     may_be_network,
@@ -58,6 +61,13 @@ def _networks(value: object) -> tuple[str, ...]:
     if not all(isinstance(each, str) and may_be_network(each) for each in values):
         raise _UnfitError('the name of a Docker network in quotes, or several in a list: ["…", "…"]')
     return tuple(dict.fromkeys(values))
+
+
+def _endpoint(value: object) -> Endpoint | None:
+    try:
+        return endpoint_of(value if isinstance(value, str) else "")
+    except ValueError as error:
+        raise _UnfitError(f"in quotes, {ENDPOINTS}") from error
 
 
 def _group(value: object) -> str:
@@ -103,6 +113,7 @@ def _member(values: type[Enum]) -> Callable[[object], Any]:
 _PROCESS: dict[str, tuple[str, Callable[[object], Any]]] = {
     "log-level": ("log_level", _one_of({name: name for name in log.LEVELS})),
     "log-format": ("log_format", _member(log.Format)),
+    "metrics": ("metrics", _endpoint),
     "control-group": ("control_group", _group),
 }
 _POLICY: dict[str, tuple[str, Callable[[object], Any]]] = {

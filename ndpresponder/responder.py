@@ -68,6 +68,10 @@ class Tally:
             self.multicast + other.multicast,
         )
 
+    def received(self) -> int:
+        """Return how many frames there were, answered or not; those that the kernel dropped are not among them."""
+        return self.answered + self.refused.total() + self.unsent.total()
+
     def as_dict(self) -> dict[str, object]:
         """Return the counts for a log line."""
         return {

@@ -4,7 +4,7 @@ What is kept here outlives the interface: what to answer for there, and the coun
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import closing
 from ipaddress import IPv6Network
 from socket import if_nameindex
@@ -46,20 +46,32 @@ class _ObstacleError(Exception):
         self.reason = reason
 
 
+class Counts:
+    """What is counted for an interface of the configuration, also when a reload takes that away and brings it back.
+
+    `former` has, by the sources of rules, what those were answered by that are no more.
+    """
+
+    def __init__(self) -> None:
+        self.tally = Tally()
+        self.former: dict[str, Uses] = {}
+
+
 class Station:
     """Answers as `config` says, while serve() runs.
 
-    `state` is what it is at, in words; `told` is called when it changes. `obstacle` is why there is no link, if that is
-    known.
+    `counts` is where it counts. `state` is what it is at, in words; `told` is called when it changes. `obstacle`
+    is why there is no link, if that is known.
     """
 
-    def __init__(self, config: Interface, shared: Shared, told: Callable[[], None]) -> None:
+    def __init__(self, config: Interface, counts: Counts, shared: Shared, told: Callable[[], None]) -> None:
         self.config = config
-        self.tally = Tally()
+        self.tally = counts.tally
         self.state = ""
         self.obstacle = ""
         self._shared = shared
         self._told = told
+        self._former = counts.former
         self._uses: dict[IPv6Network | str, Uses] = {}
         self._book = AddressBook()
         self._publish(STATIC, config.entries)
@@ -67,7 +79,7 @@ class Station:
         self._link: Link | None = None
         self._uplink: Uplink | None = None
         self._turns: tuple[Uplink | None, int] = None, 0
-        self._last_minute = Tally()
+        self._last_minute = self.tally.copy()
         self._deaf = 0
 
     async def prepare(self) -> None:
@@ -101,13 +113,12 @@ class Station:
     def reconfigure(self, config: Interface, containers: docker.State) -> None:
         """Do as this says from now on."""
         self.config = config
-        # What is no longer answered for is no longer counted either, or reloads could make this grow.
-        kept = {*config.prefixes, *map(docker.source_of, config.docker_networks)}
-        self._uses = {origin: uses for origin, uses in self._uses.items() if origin in kept}
         self._publish(STATIC, config.entries)
         self._publish(docker.DOCKER, docker.rules(containers, config.docker_networks))
         if self._uplink:
             self._uplink.reconfigure(config)
+        # What is no longer answered for is no longer counted either, or reloads could make this grow.
+        self.retire({*config.prefixes, *map(docker.source_of, config.docker_networks)})
         # Whether to go on waiting may have changed.
         self._news.link.set()
         self._news.uplink.set()
@@ -160,6 +171,21 @@ class Station:
         """Whether frames have been looked for since the last call, or there is no link to look at."""
         before, self._turns = self._turns, (self._uplink, self._uplink.turns if self._uplink else 0)
         return self._uplink is None or self._turns != before
+
+    def uses_by_source(self) -> dict[str, Uses]:
+        """Return what was answered by the rules of each source of the configuration, since the start of the process."""
+        named = [*([STATIC] if self.config.prefixes else []), *map(docker.source_of, self.config.docker_networks)]
+        uses = {source: self._former.get(source, Uses()) for source in named}
+        for origin, more in self._uses.items():
+            source = _source(origin)
+            uses[source] = _sum(uses.get(source, Uses()), more)
+        return uses
+
+    def retire(self, kept: Collection[IPv6Network | str] = ()) -> None:
+        """Count no longer for what is not kept: prefixes of the configuration, and sources of other rules."""
+        for origin in self._uses.keys() - kept:
+            source = _source(origin)
+            self._former[source] = _sum(self._former.get(source, Uses()), self._uses.pop(origin))
 
     def summarize(self) -> bool:
         """Say what has happened in the minute since the last time. Returns whether anything has."""
@@ -239,6 +265,15 @@ class Station:
     def _become(self, state: str) -> None:
         self.state = state
         self._told()
+
+
+def _source(origin: IPv6Network | str) -> str:
+    """Return the source of the rules that are counted together."""
+    return STATIC if isinstance(origin, IPv6Network) else origin
+
+
+def _sum(first: Uses, second: Uses) -> Uses:
+    return Uses(first.answered + second.answered, max(first.last, second.last))
 
 
 def interfaces() -> str:

@@ -5,7 +5,15 @@ from ipaddress import IPv6Network
 import pytest
 
 from ndpresponder.addresses import Refusal, Rule
-from ndpresponder.config import ConfigError, Interface, parse_addresses, parse_networks
+from ndpresponder.config import (
+    ENDPOINTS,
+    ConfigError,
+    Endpoint,
+    Interface,
+    parse_addresses,
+    parse_endpoint,
+    parse_networks,
+)
 from ndpresponder.policy import Override
 from ndpresponder.verdict import Verdict
 
@@ -194,3 +202,33 @@ def test_what_is_no_network_name(name: str) -> None:
         parse_networks(["web", name])
 
     assert str(caught.value) == f"-N {name}: not the name of a Docker network; docker network ls lists them"
+
+
+@pytest.mark.parametrize(
+    ("text", "endpoint"),
+    [
+        ("off", None),
+        ("127.0.0.1:9108", Endpoint("127.0.0.1", 9108)),
+        ("0.0.0.0:1", Endpoint("0.0.0.0", 1)),  # noqa: S104 - what an operator can want
+        ("[::1]:9108", Endpoint("::1", 9108)),
+        ("[2001:DB8:0::1]:65535", Endpoint("2001:db8::1", 65535)),
+    ],
+)
+def test_where_to_listen(text: str, endpoint: Endpoint | None) -> None:
+    assert parse_endpoint(text) == endpoint
+    # What is logged can be written again.
+    assert endpoint is None or parse_endpoint(str(endpoint)) == endpoint
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "9108", ":9108", "127.0.0.1", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:65536", "127.0.0.1:http"),
+        *("::1:9108", "[::1]", "[::1]:-1", "[fe80::1%eth0]:9108", "[127.0.0.1]:9108", "127.0.0.256:9108"),
+        *("localhost:9108", "[::1]:9108 ", "http://127.0.0.1:9108", "127.0.0.1:\u0669", "OFF"),
+    ],
+)
+def test_where_nobody_can_listen(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_endpoint(text)
+    assert str(caught.value) == f"--metrics {text}: allowed: {ENDPOINTS}"

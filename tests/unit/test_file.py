@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ndpresponder.addresses import Refusal, Rule
-from ndpresponder.config import Config, ConfigError, Interface, Multicast
+from ndpresponder.config import ENDPOINTS, Config, ConfigError, Endpoint, Interface, Multicast
 from ndpresponder.file import INTERFACE_KEYS, PROCESS_KEYS, read_file, read_text
 from ndpresponder.log import Format
 from ndpresponder.policy import Override
@@ -48,6 +48,7 @@ def test_everything_written_out() -> None:
     text = """\
 log-level = "debug"
 log-format = "JSON"
+metrics = "[::1]:9108"
 
 [[interface]]
 ifname = "eth0"
@@ -90,6 +91,7 @@ docker-network = "other"
         ),
         "DEBUG",
         Format.JSON,
+        metrics=Endpoint("::1", 9108),
     )
 
 
@@ -208,6 +210,8 @@ def test_values_that_are_not_allowed(line: str, message: str) -> None:
             'log-level = "WARNING"',
             'log-level cannot be "WARNING"; allowed: "DEBUG", "INFO", "WARN", "ERROR", "FATAL"; did you mean WARN?',
         ),
+        ("metrics = 9108", f"metrics cannot be 9108; allowed: in quotes, {ENDPOINTS}"),
+        ('metrics = "localhost:9108"', f'metrics cannot be "localhost:9108"; allowed: in quotes, {ENDPOINTS}'),
         ("log-level = 3", 'log-level cannot be 3; allowed: "DEBUG", "INFO", "WARN", "ERROR", "FATAL"'),
         ('log-format = "xml"', 'log-format cannot be "xml"; allowed: "auto", "human", "json"'),
     ],

@@ -29,7 +29,7 @@ LAYERS = [
     {"announce", "decide", "gateway", "multicast", "file", "client", "hearing", "host"},
     {"responder", "ndppd", "report", "checks"},
     {"uplink"},
-    {"station", "state"},
+    {"station", "state", "metrics"},
     {"daemon", "doctor", "explain"},
     {"cli", "__main__"},
 ]
@@ -45,10 +45,11 @@ BESIDE = {
     ("control", "log"),
     ("status", "log"),
     ("announce", "gateway"),
+    ("metrics", "station"),
     ("explain", "doctor"),
     ("__main__", "cli"),
 }
-DOORS = {"pyroute2": {"netlink"}, "click": {"cli"}, "docker": {"docker"}}
+DOORS = {"pyroute2": {"netlink"}, "click": {"cli"}, "docker": {"docker"}, "prometheus_client": {"metrics"}}
 MODULES = sorted(PACKAGE.glob("*.py"))
 
 
