@@ -23,9 +23,11 @@ A map of the rooms. Each imports only from the rows above its own; inside a row,
     decide      solicitation, addresses and policy to an answer or a verdict
     multicast   which groups must be heard, and being a member of them
     gateway     keeps the gateway's neighbor entry where the kernel cannot
+    sight       what passed, for those who watch
     file        a configuration file to a configuration, or to one error
     client      asks the daemons of this host
     report      a configuration in words for people
+    monitor     shows what daemons see as it passes
     ndppd       a configuration of ndppd to a configuration file
     announce    tells the router what has come to live here
     hearing     what passes on the link about some addresses, and what follows from it

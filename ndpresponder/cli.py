@@ -405,6 +405,38 @@ def _fates(
     return fates
 
 
+@_commands.command("monitor")
+@click.option("-i", "--ifname", metavar="NAME", help="Only on this interface.")
+@click.option("-j", "--json", "as_json", is_flag=True, help="A line of JSON for each solicitation.")
+@click.option("-w", "--write", "path", metavar="FILE", help="Write a pcap file, as tcpdump does; -: standard output.")
+def _monitor(*, ifname: str | None, as_json: bool, path: str | None) -> None:
+    """Print solicitations and answers as they pass, and why there is no answer, until it is interrupted."""
+    from . import monitor  # noqa: PLC0415 - only what asks pays for it
+    from .client import ClientError, follow  # noqa: PLC0415 - the same
+    from .sight import PCAP_HEADER  # noqa: PLC0415 - the same
+
+    if as_json and path:
+        raise click.UsageError("-j and -w exclude each other: a pcap file has no room for more than frames")
+    try:
+        streams = follow("monitor")
+        ifnames = sorted({name for stream in streams for name in stream.reply["interfaces"]})
+        if ifname and ifname not in ifnames:
+            raise click.ClickException(f"no daemon was found that answers on {ifname}")
+        with ExitStack() as opened, suppress(KeyboardInterrupt):
+            outlet = sys.stdout.fileno()
+            if path and path != "-":
+                outlet = opened.enter_context(Path(path).open("wb", buffering=0)).fileno()
+            if path:
+                os.write(outlet, PCAP_HEADER)
+            click.echo(f"watching {ifname or log.some(ifnames)}", err=True)
+            form = monitor.for_file if path else monitor.for_programs if as_json else monitor.for_people
+            monitor.show(streams, ifname, form, outlet)
+    except ClientError as error:
+        raise click.ClickException(str(error)) from error
+    except OSError as error:
+        raise click.ClickException(f"{path or 'standard output'}: {error.strerror}") from error
+
+
 @_commands.command("import-ndppd")
 @click.argument("path", metavar="FILE")
 def _import_ndppd(path: str) -> None:

@@ -8,8 +8,8 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
-from contextlib import closing, suppress
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing, closing, suppress
 from pathlib import Path
 from socket import AF_UNIX, SOCK_STREAM, socket
 from typing import Any
@@ -44,11 +44,19 @@ class RequestError(Exception):
 class Server:
     """Answers requests on a socket in `directory`; `answers` has what is done for each kind of them, by its name.
 
+    `streams` has those whose reply is followed by more of it, batch by batch, for as long as the client listens.
     Who may ask: this user and root, and `group`, a name or a number, unless it is empty.
     """
 
-    def __init__(self, answers: Mapping[str, Callable[[Request], Reply]], directory: Path, group: str) -> None:
+    def __init__(
+        self,
+        answers: Mapping[str, Callable[[Request], Reply]],
+        directory: Path,
+        group: str,
+        streams: Mapping[str, Callable[[], AsyncGenerator[list[Reply], None]]] | None = None,
+    ) -> None:
         self._answers = answers
+        self._streams = streams or {}
         self._directory = directory
         self._group = group
         self._path: Path | None = None
@@ -139,13 +147,20 @@ class Server:
         writer.transport.set_write_buffer_limits(0)
         try:
             while line := await self._line(reader):
-                _write(writer, self.reply(line))
+                reply = self.reply(line)
+                if "error" not in reply and (begin := self._streams.get(json.loads(line)["request"])):
+                    await _stream(reply, begin(), reader, writer)
+                    break
+                _write(writer, reply)
                 async with asyncio.timeout(_PATIENCE):
                     await writer.drain()
         except ValueError:
             _write(writer, {"version": VERSION, "error": f"a request has at most {LONGEST_REQUEST} octets"})
         except OSError:
             # Gone, or (TimeoutError) too slow.
+            writer.transport.abort()
+        except asyncio.CancelledError:
+            # The daemon ends. To Python 3.11, a connection's task that was cancelled is an error to be shown.
             writer.transport.abort()
         finally:
             self._clients.discard(task)
@@ -163,6 +178,32 @@ class Server:
 def _write(writer: asyncio.StreamWriter, reply: Reply) -> None:
     # In pieces: json.dumps() would keep the interpreter from answering until it is through with thousands of prefixes.
     writer.write("".join([*json.JSONEncoder().iterencode(reply), "\n"]).encode())
+
+
+async def _stream(
+    reply: Reply,
+    batches: AsyncGenerator[list[Reply], None],
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+) -> None:
+    """Write a reply and what follows until the client ends. How slowly it reads is for the source to deal with."""
+    gone = asyncio.ensure_future(_hear_out(reader))
+    try:
+        async with aclosing(batches):
+            # What has its reply has begun.
+            batch = [reply, *await anext(batches)]
+            while not gone.done():
+                writer.write("".join(f"{json.dumps(each)}\n" for each in batch).encode())
+                await writer.drain()
+                batch = await anext(batches)
+    finally:
+        gone.cancel()
+
+
+async def _hear_out(reader: asyncio.StreamReader) -> None:
+    """Throw away what a client still says, up to its end."""
+    while await reader.read(LONGEST_REQUEST):
+        pass
 
 
 def group_of(name: str) -> int:

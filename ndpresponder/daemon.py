@@ -8,7 +8,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import closing, suppress
 from ipaddress import IPv6Address
 from time import monotonic
@@ -30,6 +30,8 @@ _RETRY_LISTENING = 30.0
 """Seconds until netlink is tried again, if there is none to listen to; and between two looks without it."""
 _SUMMARY = 60.0
 """Seconds between two summaries."""
+_GLANCE = 0.05
+"""Seconds between two looks at what has been seen, for those who watch. Nobody is woken up for each frame."""
 _SWITCH_INTERVAL = 0.0005
 """Seconds that an answer waits at most for the interpreter while something else is being computed."""
 
@@ -72,7 +74,12 @@ class _Daemon:
         self._listener: metrics.Listener | None = None
         self._scraping: asyncio.Task[NoReturn] | None = None
         self._reloaded: bool | None = None
-        self._control = Server({"status": self._describe, "explain": self._explain}, DIRECTORY, config.control_group)
+        self._control = Server(
+            {"status": self._describe, "explain": self._explain, "monitor": self._name_watched},
+            DIRECTORY,
+            config.control_group,
+            {"monitor": self._watch_frames},
+        )
         # Has an error as soon as there is no use in going on.
         self._failed: asyncio.Future[NoReturn] = asyncio.get_running_loop().create_future()
 
@@ -306,6 +313,24 @@ class _Daemon:
                 self._manager.status(self._status())
 
     # The control socket
+
+    def _name_watched(self, _: Request) -> Reply:
+        """Tell what there is to be seen."""
+        return {"process": os.getpid(), "interfaces": list(self._stations)}
+
+    async def _watch_frames(self) -> AsyncGenerator[list[Reply], None]:
+        """Yield what is seen from now on, and how much is lost because it is not taken."""
+        from .sight import Watch, document  # noqa: PLC0415 - once somebody watches
+
+        watch = Watch()
+        self._shared.watches.append(watch)
+        try:
+            while True:
+                seen, lost = watch.take()
+                yield [*map(document, seen), *([{"lost": lost}] if lost else [])]
+                await asyncio.sleep(_GLANCE)
+        finally:
+            self._shared.watches.remove(watch)
 
     def _describe(self, _: Request) -> Reply:
         """Tell what this is at."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from errno import ENOMEM, errorcode
 from ipaddress import IPv6Address
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from . import log
 from .addresses import AddressSet, Rule
@@ -14,6 +15,11 @@ from .link import Link
 from .packet import Solicitation, build, parse
 from .policy import Policy
 from .verdict import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .sight import Watch
 
 # Below this many instructions a widened filter tells hardly more than one for any target.
 _SMALLEST_FILTER = 64
@@ -101,16 +107,21 @@ def deaf_minutes(so_far: int, minute: Tally, whole: Tally) -> int:
 
 
 class Responder:
-    """Answers what arrives on a link, for the addresses and with the policy that it has at that moment."""
+    """Answers what arrives on a link, for the addresses and with the policy that it has at that moment.
 
-    def __init__(self, link: Link, policy: Policy, tally: Tally) -> None:
+    Whoever is in `watches` at that moment sees what becomes of it.
+    """
+
+    def __init__(self, link: Link, policy: Policy, tally: Tally, watches: "Sequence[Watch]") -> None:
         self.policy = policy
         self.verbose = log.verbose()
         """Whether there is a log line for each frame."""
         self.turns = 0
         """How often run() has looked for a frame: it grows at least every link.PATIENCE seconds."""
         self._link = link
+        self._ifname, _ = link.identity()
         self._tally = tally
+        self._watches = watches
         self._addresses = AddressSet()
         self._stopping = False
 
@@ -133,7 +144,7 @@ class Responder:
 
     def run(self) -> None:
         """Answer until stop() is called. Raises OSError when the interface went down or away."""
-        tally = self._tally
+        tally, watches = self._tally, self._watches
         receive, send = self._link.receive, self._link.send
         while not self._stopping:
             self.turns += 1
@@ -148,25 +159,32 @@ class Responder:
             reply = answer(frame, self._addresses, self.policy)
             if self.verbose:
                 _trace(frame, reply)
-            if not isinstance(reply, tuple):
-                tally.refused[reply] += 1
-                continue
-            octets, rule = reply
-            try:
-                send(octets)
-            except OSError as error:
-                if self._has_to_stop():
-                    return
-                # A full queue, an interface that is going down. The asker asks again (RFC 4861 section 7.2.2).
-                tally.unsent[errorcode.get(error.errno or 0, "unknown")] += 1
+            error = ""
+            if isinstance(reply, tuple):
+                octets, rule = reply
+                try:
+                    send(octets)
+                except OSError as unsent:
+                    if self._has_to_stop():
+                        return
+                    # A full queue, an interface that is going down. The asker asks again (RFC 4861 section 7.2.2).
+                    error = errorcode.get(unsent.errno or 0, "unknown")
+                    tally.unsent[error] += 1
+                else:
+                    # The Ethernet destination: what switches look at.
+                    if frame[0] & 1:
+                        tally.multicast += 1
+                    tally.answered += 1
+                    uses = rule.uses
+                    uses.answered += 1
+                    uses.last = monotonic()
             else:
-                # The Ethernet destination: what switches look at.
-                if frame[0] & 1:
-                    tally.multicast += 1
-                tally.answered += 1
-                uses = rule.uses
-                uses.answered += 1
-                uses.last = monotonic()
+                tally.refused[reply] += 1
+            # After the answer: it waits for nobody.
+            if watches:
+                # A copy, since the loop adds to it and takes from it.
+                for watch in tuple(watches):
+                    watch.see(self._ifname, frame, reply[0] if isinstance(reply, tuple) else reply, error)
 
     def stop(self) -> None:
         """Let run() return, after the frame that it waits for or is at; the link can be closed at once."""

@@ -15,7 +15,7 @@ from functools import partial
 from ipaddress import IPv6Address, IPv6Network
 from threading import Thread
 from time import monotonic
-from typing import NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from . import log, netlink
 from .addresses import AddressBook, AddressSet, Refusal, Rule
@@ -30,6 +30,9 @@ from .packet import build_multicast_router_advertisement, build_multicast_router
 from .policy import Policy
 from .responder import Responder, Tally
 from .verdict import Verdict
+
+if TYPE_CHECKING:
+    from .sight import Watch
 
 _SETTLE = 0.2
 """Seconds between a change of addresses or routes and the next snapshot of them."""
@@ -46,6 +49,8 @@ class Shared:
     """Set as soon as one of them is answered on: what is slow can begin."""
     looking: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while a snapshot is taken: each is a process of 20 MB or more, and one event can make all take one."""
+    watches: "list[Watch]" = field(default_factory=list)
+    """Who sees what becomes of each frame."""
 
 
 @dataclass(slots=True)
@@ -93,7 +98,7 @@ class Uplink:
         self._shared = shared
         self._ifname, mac = link.identity()
         policy = Policy(mac, config.router, config.override)
-        self._responder = Responder(link, policy, tally)
+        self._responder = Responder(link, policy, tally, shared.watches)
         self._memberships = Memberships(link.index)
         self._keeper = Keeper() if config.keep_gateway else None
         self._announcer = Announcer(link, policy) if config.announce else None

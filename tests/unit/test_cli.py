@@ -266,7 +266,7 @@ def test_help_names_every_option_and_command() -> None:
     }
     assert "NDPRESPONDER_LOG" in printed
     commands = re.findall(r"^  ([\w-]+)  ", printed.partition("\nCommands:\n")[2], re.MULTILINE)
-    assert commands == ["check", "doctor", "explain", "filter", "import-ndppd", "reload", "status"]
+    assert commands == ["check", "doctor", "explain", "filter", "import-ndppd", "monitor", "reload", "status"]
 
 
 # Configuration files
