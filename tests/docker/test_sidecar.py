@@ -3,6 +3,7 @@
 That it answers as the program on the host does is seen by the tests in test_following_docker.py, which run with both.
 """
 
+import json
 import os
 import re
 import time
@@ -15,7 +16,7 @@ from signal import SIGCONT, SIGSTOP
 import pytest
 from dockerd import EXPOSED, Engine
 from lab import Lab, ping, wait_until
-from sidecar import DIRECTORY, IMAGE, SOCKET, Sidecar, asking, load
+from sidecar import DIRECTORY, IMAGE, NAME, SOCKET, Sidecar, asking, load
 from solicitor import Solicitor
 from wire import event, events
 
@@ -125,6 +126,19 @@ def test_with_less_it_still_answers(lab: Lab, engine: Engine) -> None:
 
 
 # How it fares
+
+
+def test_inside_it_tells_what_it_is_at(engine: Engine) -> None:
+    engine.run("lasting", EXPOSED.name, LASTING)
+    sidecar = Sidecar(engine, "-i", "eth0", "-N", EXPOSED.name)
+    event(sidecar, "network", timeout=20)
+
+    with asking(engine) as client:
+        asked = client.exec_create(NAME, ["ndpresponder", "status", "-j"])
+        [line] = client.exec_start(asked).splitlines()
+    [interface] = json.loads(line)["interfaces"]
+    assert interface["interface"] == "eth0"
+    assert EXPOSED.name in json.dumps(interface)
 
 
 def test_its_health_is_that_of_the_thread_that_answers(engine: Engine) -> None:
