@@ -21,9 +21,10 @@ import os
 import sys
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from errno import ENOBUFS
 from ipaddress import IPv6Address, IPv6Interface, IPv6Network, collapse_addresses
+from signal import SIGKILL
 from socket import AF_INET6, AF_NETLINK, SOCK_RAW, if_indextoname, if_nameindex, if_nametoindex, socket
 from struct import Struct
 from typing import Any, NamedTuple, TypeVar
@@ -177,7 +178,9 @@ async def _ask(*arguments: str) -> bytes:
         raise NetlinkError(f"no reply within {_LONGEST_SNAPSHOT:.0f} seconds") from error
     finally:
         if process.returncode is None:
-            process.kill()
+            # Not process.kill(): it polls first, and what that reaps, asyncio's own watcher misses and complains of.
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, SIGKILL)
             await process.wait()
     if process.returncode:
         last_line = errors.decode(errors="replace").strip().rpartition("\n")[2]

@@ -1,6 +1,7 @@
 """`explain`: what it says about an address, with each thing in the way; and whether what it advises mends it."""
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from ipaddress import IPv6Address
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab import CONTAINER, GUEST_PREFIX, INNER_PREFIX, ROUTER_LINK_LOCAL, VPS, Lab, Ping, Program, wait_until
+from lab import CONTAINER, GUEST_PREFIX, INNER_PREFIX, INTERNET, ROUTER_LINK_LOCAL, VPS, Lab, Ping, Program, wait_until
 from wire import event
 
 CHECKS = ["answer", "forwarding", "route-inward", "assigned", "forward-policy", "gateway"]
@@ -121,6 +122,8 @@ def test_assigned_to_the_uplink(lab: Lab, directory: Path) -> None:
 def test_a_gateway_that_is_not_resolved(directory: Path) -> None:
     with Lab(gateway_known=False) as lab:
         daemon(lab, directory, "-i", "eth0", "-n", str(INNER_PREFIX), "--gateway", "off")
+        # Without traffic the kernel may forget that it failed.
+        lab.container.popen("ping", "-6", "-q", "-c", "100", "-i", "0.2", INTERNET, stdout=subprocess.DEVNULL)
         assert lab.ping_out(wait=4).received == 0
         ended, found = explain(lab, directory, CONTAINER)
     assert (ended, failed(found)) == (IN_THE_WAY, ["gateway"])
