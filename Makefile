@@ -8,9 +8,9 @@ OLDEST_PINS := click==8.1.3 pyroute2==0.7.2 prometheus-client==0.16.0 \
 	$(foreach pin,docker==5.0.3 requests==2.28.1 urllib3==1.26.12,'$(pin); python_version < "3.12"')
 
 # Nearly all tests wait for the kernel most of the time, so more of them run at once than there are processors.
-# The longest test takes three minutes: with four workers all others are done by then, and with more they disturb each other.
-AT_ONCE := -n 4 --dist worksteal
-# Without the tests that wait for minutes, four would leave the processors no rest, and patience would run out.
+# With more than three they disturb each other: patience runs out.
+AT_ONCE := -n 3 --dist worksteal
+# Without the tests that wait for minutes, three would leave the processors no rest.
 TWO_AT_ONCE := -n 2 --dist worksteal
 
 .PHONY: test lint demo deb bench clean tools deb-tools package-tools bench-tools
