@@ -176,8 +176,8 @@ class Responder:
                         tally.multicast += 1
                     tally.answered += 1
                     uses = rule.uses
-                    uses.answered += 1
                     uses.last = monotonic()
+                    uses.answered += 1
             else:
                 tally.refused[reply] += 1
             # After the answer: it waits for nobody.

@@ -49,6 +49,12 @@ def scrape(wire: Wire, host: str = "::1", port: int = PORT) -> Samples:
     }
 
 
+def counted(wire: Wire, answers: int) -> Samples:
+    """Return the samples once they count this many answers: each is sent first and counted then."""
+    wait_until(lambda: scrape(wire)["ndpresponder_advertisements_total", "eth0 static"] == answers, "the last count")
+    return scrape(wire)
+
+
 def of(samples: Samples, *names: str) -> list[float]:
     """Return what these samples of eth0 are, of which each is the only one."""
     return [samples[f"ndpresponder_{name}", "eth0"] for name in names]
@@ -61,7 +67,7 @@ def test_what_is_answered_refused_and_dropped(wire: Wire) -> None:
     wire.send(frame[:57] + bytes([frame[57] ^ 1]) + frame[58:])
     wire.ask(TARGET, TARGET)
 
-    samples = scrape(wire)
+    samples = counted(wire, 2)
 
     names = "interface_up", "solicitations_total", "multicast_answered_total", "dropped_total"
     assert of(samples, *names) == [1, 3, 2, 0]
@@ -87,7 +93,7 @@ def test_counters_go_on_when_the_interface_is_made_again(wire: Wire) -> None:
     event(program, "ready", 2)
     wire.ask(TARGET)
 
-    assert of(scrape(wire), "interface_up", "solicitations_total") == [1, 2]
+    assert of(counted(wire, 2), "interface_up", "solicitations_total") == [1, 2]
     assert program.stop() == 0
     assert events(program)[-1]["message"] == "stopped: answered 2"
 
@@ -197,7 +203,7 @@ def test_a_reload_moves_it_and_keeps_the_counts(wire: Wire, tmp_path: Path) -> N
     reload(here + ETH0)
     event(program, "ready", 2)
     wire.ask(TARGET)
-    samples = scrape(wire)
+    samples = counted(wire, 2)
     assert (samples["ndpresponder_advertisements_total", "eth0 static"], *of(samples, "solicitations_total")) == (2, 2)
 
     reload(ETH0)
