@@ -55,7 +55,8 @@ _GIVEN_UP = 10.0
 """Seconds of silence after which it is said that the gateway does not answer."""
 
 _FIXED = NUD_PERMANENT | NUD_NOARP
-_IN_NEED = NUD_INCOMPLETE | NUD_PROBE | NUD_FAILED
+_ASKING = NUD_INCOMPLETE | NUD_PROBE
+_IN_NEED = _ASKING | NUD_FAILED
 _LINK_LOCAL = IPv6Network("fe80::/10")
 _UNIQUE_LOCAL = IPv6Network("fc00::/7")
 
@@ -92,6 +93,10 @@ class Gateway:
     attempts: int = 0
     """How many multicast questions were in vain."""
     _in_need_since: float | None = None
+    _asking_since: float | None = None
+    """The same without the time after it has given up, when it ignores answers (ndisc_recv_na in net/ipv6/ndisc.c)."""
+    _unknown: bool = False
+    """Whether it has no MAC to try."""
     _open: Question | None = None
     _asked: float = 0.0
     _answered: float = 0.0
@@ -103,6 +108,11 @@ class Gateway:
             self._in_need_since = None
         elif self._in_need_since is None:
             self._in_need_since = now
+        if entry is None or not entry.state & _ASKING:
+            self._asking_since = None
+        elif self._asking_since is None:
+            self._asking_since = now
+        self._unknown = entry is not None and bool(entry.state & NUD_INCOMPLETE)
         self.fixed = entry is not None and bool(entry.state & _FIXED)
         if self.fixed:
             self.kept = self.silent = False
@@ -142,7 +152,11 @@ class Gateway:
             # As if it had answered just now: from here the silence counts.
             self._answered = now
             return Question.MULTICAST
-        return Question.UNICAST if now - self._answered >= _CHECK else None
+        # What the kernel waits for it can hear of this answer, if it hears any. Of the answer to a unicast question it
+        # need not learn a MAC (RFC 4861 section 4.4).
+        if now - self._answered < (_CHECK if self._asking_since is None else _RETRY):
+            return None
+        return Question.MULTICAST if self._unknown else Question.UNICAST
 
     def hear(self, advertised: Advertised, now: float) -> News | None:
         """Take note of an advertisement of this gateway's address."""
@@ -175,12 +189,25 @@ class Gateway:
             return False
         return entry is None or (entry.state, entry.link_address) != (NUD_REACHABLE, self.link_address)
 
+    @property
+    def unheard(self) -> bool:
+        """Whether the kernel still asks for what the gateway has answered meanwhile."""
+        if not self.kept or self.link_address is None or self._asking_since is None:
+            return False
+        return self._asking_since < self._answered
+
 
 _WORDING = {
     News.FOUND: "gateway {address} on {ifname} is at {mac}: asked for in place of the kernel, which gets no answer",
     News.MOVED: "gateway {address} on {ifname} is at {mac} now",
     News.BACK: "gateway {address} on {ifname} answers again, at {mac}",
 }
+
+
+_GRANT = (
+    "grant it (systemd: AmbientCapabilities=CAP_NET_ADMIN and CapabilityBoundingSet=CAP_NET_ADMIN; "
+    "Docker: --cap-add NET_ADMIN)"
+)
 
 
 class Keeper:
@@ -192,6 +219,7 @@ class Keeper:
         self._wake = asyncio.Event()
         self._changed = False
         self._may_write: bool | None = None
+        self._said_unheard = False
         self._link: Link | None = None
 
     @property
@@ -240,11 +268,11 @@ class Keeper:
         if self._gateways and self._may_write is None:
             self._may_write = neighbors.may_change()
             if not self._may_write:
-                log.warning(
+                log.info(
                     "gateway-permission",
-                    "without CAP_NET_ADMIN the gateway's neighbor entry cannot be written: where the provider drops "
-                    "link-local solicitations, replies from behind this host may not leave it; grant it "
-                    "(systemd: AmbientCapabilities=CAP_NET_ADMIN; Docker: --cap-add NET_ADMIN), or say --gateway off",
+                    "without CAP_NET_ADMIN the gateway's neighbor entry is not written: where the provider drops "
+                    f"link-local solicitations, {ifname} needs a global address for replies to leave from behind this "
+                    f"host; {_GRANT}, or say --gateway off",
                 )
         if self._changed:
             self._changed = False
@@ -270,6 +298,15 @@ class Keeper:
             log.warning("gateway", f"gateway {address} on {ifname} does not answer", interface=ifname, gateway=address)
         if self._may_write and gateway.link_address and gateway.lacks(entry):
             neighbors.put(address, gateway.link_address, router=gateway.router)
+        elif gateway.unheard and not self._may_write and not self._said_unheard:
+            self._said_unheard = True
+            log.warning(
+                "gateway-permission",
+                f"the kernel does not hear gateway {address} on {ifname}, and without CAP_NET_ADMIN cannot be told "
+                f"where it is: replies from behind this host do not leave it; {_GRANT}",
+                interface=ifname,
+                gateway=address,
+            )
         if question:
             link = self._link or self._listen(ifname)
             source = self._sources[gateway.attempts % len(self._sources)]

@@ -38,10 +38,18 @@ FOUND = (
     f"gateway {ROUTER_LINK_LOCAL} on eth0 is at {ROUTER_MAC}: asked for in place of the kernel, which gets no answer"
 )
 TAKEN_BACK = f"the neighbor entry of {ROUTER_LINK_LOCAL} on eth0 is taken back"
+GRANT = (
+    "grant it (systemd: AmbientCapabilities=CAP_NET_ADMIN and CapabilityBoundingSet=CAP_NET_ADMIN; "
+    "Docker: --cap-add NET_ADMIN)"
+)
 NO_PERMISSION = (
-    "without CAP_NET_ADMIN the gateway's neighbor entry cannot be written: where the provider drops link-local "
-    "solicitations, replies from behind this host may not leave it; grant it "
-    "(systemd: AmbientCapabilities=CAP_NET_ADMIN; Docker: --cap-add NET_ADMIN), or say --gateway off"
+    "without CAP_NET_ADMIN the gateway's neighbor entry is not written: where the provider drops link-local "
+    "solicitations, eth0 needs a global address for replies to leave from behind this host; "
+    f"{GRANT}, or say --gateway off"
+)
+UNHEARD = (
+    f"the kernel does not hear gateway {ROUTER_LINK_LOCAL} on eth0, and without CAP_NET_ADMIN cannot be told where it "
+    f"is: replies from behind this host do not leave it; {GRANT}"
 )
 WITHOUT_ADMIN = "setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin"
 
@@ -74,6 +82,14 @@ def ours(mac: str = ROUTER_MAC, address: str = ROUTER_LINK_LOCAL) -> dict[str, A
         "state": ["REACHABLE"],
         "protocol": "135",
     }
+
+
+def without_admin(lab: Lab) -> Program:
+    """Start ndpresponder without the permission to write the entry."""
+    words = sys.executable, "-m", "ndpresponder", "-i", "eth0", "--log-format", "json", "-n", CONTAINER
+    daemon = lab.start(lab.vps, *WITHOUT_ADMIN, *words)
+    event(daemon, "ready")
+    return daemon
 
 
 def said(daemon: Program) -> list[str]:
@@ -156,22 +172,24 @@ def test_where_nothing_is_filtered_the_kernel_is_left_alone() -> None:
 def test_three_minutes_lose_nothing() -> None:
     """Short-lived entries on both sides, with each kind of source, five pings a second, in or out.
 
-    In one lab only one of both, for MSG_CONFIRM's sake: pings in let the vps' entry age, pings out the router's.
+    In one lab only one of both, for MSG_CONFIRM's sake: pings in let the vps' entry age, pings out the router's. The
+    last one leaves the entry to the kernel.
     """
     with ExitStack() as undo:
-        labs = [undo.enter_context(Lab(gateway_known=False)) for _ in range(4)]
+        labs = [undo.enter_context(Lab(gateway_known=False)) for _ in range(5)]
         for lab in labs:
             lab.vps.sysctl("net/ipv6/neigh/eth0/base_reachable_time_ms", 5000)
             lab.router.sysctl("net/ipv6/neigh/lan/base_reachable_time_ms", 5000)
-        for lab in labs[2:]:
+        for lab in labs[2:4]:
             without_global_address(lab)
-        daemons = [lab.ndpresponder("-n", CONTAINER) for lab in labs]
-        pings = [pinging for inward, outward in (labs[:2], labs[2:]) for pinging in (inward.ping_in, outward.ping_out)]
+        daemons = [*(lab.ndpresponder("-n", CONTAINER) for lab in labs[:4]), without_admin(labs[4])]
+        pings = [pinging for inward, outward in (labs[:2], labs[2:4]) for pinging in (inward.ping_in, outward.ping_out)]
+        pings.append(labs[4].ping_in)
         with ThreadPoolExecutor(len(pings)) as threads:
             done = [threads.submit(pinging, count=900, interval=0.2) for pinging in pings]
 
         assert [each.result() for each in done] == [Ping(sent=900, received=900)] * len(pings)
-        assert [said(daemon) for daemon in daemons] == [[FOUND]] * len(pings)
+        assert [said(daemon) for daemon in daemons] == [*[[FOUND]] * 4, [NO_PERMISSION, FOUND]]
 
 
 @pytest.mark.parametrize("global_address", [True, False])
@@ -450,21 +468,31 @@ def test_what_a_crash_leaves_the_kernel_outgrows(lab: Lab) -> None:
 # Without the permission
 
 
-@pytest.mark.parametrize("global_address", [True, False])
-def test_without_cap_net_admin_one_line_says_what_is_lost(lab: Lab, *, global_address: bool) -> None:
-    if not global_address:
-        without_global_address(lab)
-    words = sys.executable, "-m", "ndpresponder", "-i", "eth0", "--log-format", "json", "-n", CONTAINER
-    daemon = lab.start(lab.vps, *WITHOUT_ADMIN, *words)
-    event(daemon, "ready")
-    event(daemon, "gateway-permission")
+def test_without_cap_net_admin_the_kernel_hears_what_comes_to_its_own_address(lab: Lab) -> None:
+    daemon = without_admin(lab)
 
-    # The router is answered as ever; where the kernel hears the gateway's answer, replies leave too.
-    assert lab.ping_out(count=25, interval=0.2, wait=1).received == (25 if global_address else 0)
+    assert lab.ping_out(count=25, interval=0.2) == Ping(sent=25, received=25)
+    lab.router.ip(f"link set lan address {OTHER_MAC}")
+    wait_until(lambda: lab.ping_out(wait=0.2).received == 1, "a reply by way of the other MAC", 10)
+    # From nothing, with nobody to wait for the next look at it.
+    lab.vps.ip("neighbor flush dev eth0")
+    assert lab.ping_out(count=5) == Ping(sent=5, received=5)
+
+    assert "protocol" not in entry(lab)
+    assert said(daemon) == [NO_PERMISSION, FOUND, f"gateway {ROUTER_LINK_LOCAL} on eth0 is at {OTHER_MAC} now"]
+    assert daemon.stop() == 0
+
+
+def test_without_cap_net_admin_and_a_global_address_replies_do_not_leave(lab: Lab) -> None:
+    without_global_address(lab)
+    daemon = without_admin(lab)
+
+    assert lab.ping_out(count=25, interval=0.2, wait=1).received == 0
+    # The router is answered as ever.
     lab.ping_in(count=2, wait=1)
     assert lab.router_neighbor()["lladdr"] == VPS_MAC
     assert "protocol" not in entry(lab)
-    assert said(daemon) == [NO_PERMISSION, FOUND]
+    assert said(daemon) == [NO_PERMISSION, FOUND, UNHEARD]
     assert daemon.stop() == 0
 
 

@@ -278,6 +278,38 @@ def test_nothing_is_written_while_a_question_is_open() -> None:
     assert not gateway.lacks(entry(NUD_STALE))
 
 
+# What cannot be written
+
+
+@pytest.mark.parametrize(("state", "first"), [(NUD_INCOMPLETE, MULTICAST), (NUD_PROBE, UNICAST)])
+def test_what_the_kernel_waits_for_is_asked_for_within_a_second(state: int, first: Question) -> None:
+    gateway = kept()
+    assert questions(gateway, entry(state), 1.5, 5) == [(2.0, first), (3.0, MULTICAST), (4.0, MULTICAST)]
+
+
+@pytest.mark.parametrize(("state", "unheard"), [(NUD_INCOMPLETE, True), (NUD_PROBE, True), (NUD_FAILED, False)])
+def test_what_the_kernel_does_not_hear(state: int, *, unheard: bool) -> None:
+    gateway = Gateway()
+    assert questions(gateway, entry(state, None), 0, 1) == [(0.5, MULTICAST)]
+    assert not gateway.unheard
+    assert gateway.hear(says(), 0.6) is News.FOUND
+    assert gateway.look(entry(state), 1.0) is None
+    assert gateway.unheard is unheard
+    # What it has heard a moment later after all.
+    assert gateway.look(entry(NUD_REACHABLE), 1.5) is None
+    assert not gateway.unheard
+
+
+def test_what_was_answered_before_the_kernel_asked_it_need_not_have_heard() -> None:
+    gateway = kept()
+    assert questions(gateway, entry(NUD_FAILED), 1.5, 3.5) == []
+    assert gateway.look(entry(NUD_INCOMPLETE), 3.5) is MULTICAST
+    assert not gateway.unheard
+    assert gateway.hear(says(), 3.6) is None
+    assert gateway.look(entry(NUD_INCOMPLETE), 4.0) is None
+    assert gateway.unheard
+
+
 links = st.sampled_from([None, MAC, OTHER_MAC])
 states = st.sampled_from([0, NUD_REACHABLE, NUD_STALE, NUD_DELAY, *IN_NEED, NUD_PERMANENT, NUD_NOARP])
 entries = st.none() | st.builds(entry, states, links, st.sampled_from([0, PROTOCOL]))
