@@ -92,19 +92,20 @@ class Machine:
 
     def write(self, path: str, text: str) -> None:
         """Write a file inside, and make the directory that it is in."""
-        file = self._outside(path)
+        file = self.outside(path)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
 
     def read(self, path: str) -> str:
         """Return the text of a file inside."""
-        return self._outside(path).read_text()
+        return self.outside(path).read_text()
 
     def copy(self, file: Path, path: str) -> None:
         """Copy a file of this machine inside."""
-        shutil.copy(file, self._outside(path))
+        shutil.copy(file, self.outside(path))
 
-    def _outside(self, path: str) -> Path:
+    def outside(self, path: str) -> Path:
+        """Return where a file inside can be reached from outside."""
         return Path(f"/proc/{self._init()}/root{path}")
 
 

@@ -40,6 +40,6 @@ def tree() -> Path:
         if not tree.exists():
             with TemporaryDirectory(dir=build) as unfinished:
                 made = Path(unfinished) / "tree"
-                make_tree(made, "python3-click", "python3-pyroute2")
+                make_tree(made, "python3-click", "python3-docker", "python3-prometheus-client", "python3-pyroute2")
                 made.rename(tree)
     return tree

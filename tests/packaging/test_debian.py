@@ -5,9 +5,11 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from fake_engine import Engine
 from lab import wait_until
 from machine import Machine
 from namespaces import run
@@ -24,6 +26,8 @@ UNIT = "ndpresponder.service"
 INSTANCE = "ndpresponder@eth0.service"
 OTHER = "2001:db8:1::5"
 UPGRADE = f"{__version__}+1"
+DROP_IN = f"/etc/systemd/system/{UNIT}.d/test.conf"
+NET_ADMIN, NET_RAW = 1 << 12, 1 << 13  # linux/capability.h
 
 
 def configuration(*prefixes: str, ifname: str = "eth0") -> str:
@@ -66,6 +70,38 @@ def answers(wire: Wire, *targets: str) -> bool:
 
 def journal(machine: Machine, unit: str = UNIT) -> str:
     return machine.run("journalctl", "--quiet", "--output=cat", f"--unit={unit}").stdout
+
+
+@contextmanager
+def running(machine: Machine, configuration: str, drop_in: str = "") -> Iterator[str]:
+    """Run the service with this configuration, and what is added to its unit. Gives its process."""
+    machine.write(FILE, configuration)
+    machine.write(DROP_IN, drop_in)
+    machine.run("systemctl", "daemon-reload")
+    try:
+        machine.run("systemctl", "start", UNIT, timeout=10)
+        yield shown(machine, "MainPID")
+    finally:
+        machine.run("systemctl", "stop", UNIT)
+        machine.run("rm", "-r", DROP_IN)
+        machine.run("systemctl", "daemon-reload")
+
+
+def example(machine: Machine, name: str) -> str:
+    """Return a drop-in that the package has as an example."""
+    return machine.read(f"/usr/share/doc/ndpresponder/examples/{name}.conf")
+
+
+def privileges(machine: Machine, pid: str) -> set[int]:
+    """Return the sets of capabilities of a process, except those that it could inherit."""
+    status = status_of(machine, pid)
+    return {int(status[which], 16) for which in ("CapEff", "CapPrm", "CapBnd", "CapAmb")}
+
+
+def quiet(machine: Machine) -> bool:
+    """Whether the service has not complained of anything, nor been kept from anything, since it was started last."""
+    told = journal(machine).rpartition("Starting ")[2]
+    return not any(sign in told for sign in ("warn", "error", "Traceback", "Operation not permitted"))
 
 
 def leftovers(machine: Machine) -> list[str]:
@@ -158,16 +194,14 @@ def test_a_life(package: Path, tree: Path, tmp_path: Path) -> None:
 @pytest.mark.alone
 def test_killed_it_answers_again_within_two_seconds(installed: tuple[Machine, Wire]) -> None:
     machine, wire = installed
-    machine.write(FILE, configuration(PREFIX))
-    machine.run("systemctl", "start", UNIT)
-    assert answers(wire, TARGET)
-    machine.run("systemctl", "kill", "--signal=KILL", "--kill-who=main", UNIT)
-    killed = time.monotonic()
-    wait_until(lambda: wire.is_answered(TARGET), "an answer after the end")
-    took = time.monotonic() - killed
-    assert shown(machine, "NRestarts") == "1"
-    assert took < 2
-    machine.run("systemctl", "stop", UNIT)
+    with running(machine, configuration(PREFIX)):
+        assert answers(wire, TARGET)
+        machine.run("systemctl", "kill", "--signal=KILL", "--kill-who=main", UNIT)
+        killed = time.monotonic()
+        wait_until(lambda: wire.is_answered(TARGET), "an answer after the end")
+        took = time.monotonic() - killed
+        assert shown(machine, "NRestarts") == "1"
+        assert took < 2
 
 
 def test_confined(installed: tuple[Machine, Wire]) -> None:
@@ -175,70 +209,92 @@ def test_confined(installed: tuple[Machine, Wire]) -> None:
     # Inside of the prefix: only the process that takes snapshots can know.
     own = "2001:db8::77"
     wire.host.ip(f"address add {own}/64 dev eth0")
-    machine.write(FILE, configuration(PREFIX))
-    machine.run("systemctl", "start", UNIT)
-    wait_until(lambda: f"not answering for {own}" in journal(machine), "a snapshot")
-    status = status_of(machine, shown(machine, "MainPID"))
-    assert status["Uid"].split()[0] not in {"0", "65534"}
-    # CAP_NET_ADMIN (12) and CAP_NET_RAW (13).
-    assert {int(status[which], 16) for which in ("CapEff", "CapPrm", "CapBnd", "CapAmb")} == {1 << 12 | 1 << 13}
-    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
-    assert answers(wire, TARGET)
-    for sign in ("warn", "error", "Traceback", "Operation not permitted"):
-        assert sign not in journal(machine)
-    # The daemon's own user made the socket, and root can ask.
-    told = json.loads(machine.run("ndpresponder", "status", "-j").stdout)
-    assert (str(told["process"]), told["file"]) == (shown(machine, "MainPID"), FILE)
-    assert [each["answered"] for each in told["interfaces"]] == [1]
-    machine.run("systemctl", "stop", UNIT)
+    with running(machine, configuration(PREFIX)) as pid:
+        wait_until(lambda: f"not answering for {own}" in journal(machine), "a snapshot")
+        status = status_of(machine, pid)
+        assert status["Uid"].split()[0] not in {"0", "65534"}
+        assert privileges(machine, pid) == {NET_RAW}
+        assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+        assert answers(wire, TARGET)
+        assert quiet(machine)
+        # The daemon's own user made the socket, and root can ask.
+        told = json.loads(machine.run("ndpresponder", "status", "-j").stdout)
+        assert (str(told["process"]), told["file"]) == (pid, FILE)
+        assert [each["answered"] for each in told["interfaces"]] == [1]
     assert machine.run("ndpresponder", "status", check=False).returncode == 1
+
+
+def test_it_may_write_the_entry_of_the_gateway(installed: tuple[Machine, Wire]) -> None:
+    machine, wire = installed
+    with running(machine, configuration(PREFIX), example(machine, "gateway")) as pid:
+        assert privileges(machine, pid) == {NET_ADMIN | NET_RAW}
+        assert answers(wire, TARGET)
+        assert quiet(machine)
+
+
+def test_metrics_on_a_loopback_address(installed: tuple[Machine, Wire]) -> None:
+    machine, wire = installed
+    machine.run("apt-get", "install", "--yes", "--no-install-recommends", "python3-prometheus-client", timeout=120)
+    fetch = "import sys, urllib.request as http; print(http.urlopen(sys.argv[1], timeout=5).read().decode())"
+    for endpoint in ("127.0.0.1:9108", "[::1]:9108"):
+        metrics = f'metrics = "{endpoint}"\n{configuration(PREFIX)}'
+        with running(machine, metrics, example(machine, "metrics")):
+            assert answers(wire, TARGET)
+            wait_until(lambda: "metrics are at " in journal(machine).rpartition("Starting ")[2], "metrics")
+            told = machine.run("python3", "-c", fetch, f"http://{endpoint}/metrics").stdout
+            assert 'ndpresponder_interface_up{interface="eth0"} 1.0' in told.splitlines()
+            assert quiet(machine)
+
+
+def test_a_docker_network(installed: tuple[Machine, Wire]) -> None:
+    machine, wire = installed
+    machine.run("apt-get", "install", "--yes", "--no-install-recommends", "python3-docker", timeout=120)
+    machine.run("groupadd", "--force", "docker")
+    follow = '[[interface]]\nifname = "eth0"\ndocker-network = "web"\n'
+    with Engine(machine.outside("/run/docker.sock")) as engine:
+        # As dockerd does it.
+        machine.run("chown", "root:docker", "/run/docker.sock")
+        machine.run("chmod", "660", "/run/docker.sock")
+        engine.create("web")
+        engine.run("web", "one", TARGET)
+        with running(machine, follow, example(machine, "docker")):
+            wait_until(lambda: wire.is_answered(TARGET), "an answer for the container")
+            engine.halt("web", "one")
+            wait_until(lambda: not wire.is_answered(TARGET), "silence")
+            assert quiet(machine)
 
 
 def test_a_group_can_ask(installed: tuple[Machine, Wire]) -> None:
     """As docs/control.md says."""
     machine, wire = installed
-    machine.write(FILE, 'control-group = "adm"\n' + configuration(PREFIX))
-    directory = f"/etc/systemd/system/{UNIT}.d"
-    machine.run("mkdir", "-p", directory)
-    machine.write(f"{directory}/group.conf", "[Service]\nGroup=adm\nRuntimeDirectoryPreserve=no\n")
-    machine.run("systemctl", "daemon-reload")
-    machine.run("systemctl", "start", UNIT)
-    assert answers(wire, TARGET)
-    ask = "ndpresponder", "status", "-j"
-    as_user = "setpriv", "--reuid=12345", "--clear-groups"
-    told = json.loads(machine.run(*as_user, "--regid=adm", *ask).stdout)
-    assert str(told["process"]) == shown(machine, "MainPID")
-    assert "permission denied" in machine.run(*as_user, "--regid=12345", *ask, check=False).stderr
-    assert "warn" not in journal(machine)
-    machine.run("systemctl", "stop", UNIT)
-    machine.run("rm", "-r", directory)
-    machine.run("systemctl", "daemon-reload")
+    grouped = 'control-group = "adm"\n' + configuration(PREFIX)
+    with running(machine, grouped, "[Service]\nGroup=adm\nRuntimeDirectoryPreserve=no\n") as pid:
+        assert answers(wire, TARGET)
+        ask = "ndpresponder", "status", "-j"
+        as_user = "setpriv", "--reuid=12345", "--clear-groups"
+        told = json.loads(machine.run(*as_user, "--regid=adm", *ask).stdout)
+        assert str(told["process"]) == pid
+        assert "permission denied" in machine.run(*as_user, "--regid=12345", *ask, check=False).stderr
+        assert quiet(machine)
 
 
 def test_a_frame_loop_that_hangs_is_started_again(installed: tuple[Machine, Wire]) -> None:
     machine, wire = installed
-    machine.write(FILE, configuration(PREFIX))
     hangs = "import time, ndpresponder.responder as room; room.answer = lambda *_: time.sleep(3600)"
     machine.write("/opt/hangs", f"{hangs}\nfrom ndpresponder.cli import main\nmain()\n")
-    drop_in = f"/etc/systemd/system/{UNIT}.d/hangs.conf"
-    machine.write(drop_in, f"[Service]\nWatchdogSec=2\nExecStart=\nExecStart=/usr/bin/python3 /opt/hangs -c {FILE}\n")
-    machine.run("systemctl", "daemon-reload")
-    machine.run("systemctl", "start", UNIT)
-    assert not wire.is_answered(TARGET)
-    wait_until(lambda: shown(machine, "NRestarts") == "1", "a new start", timeout=20)
-    assert "Watchdog timeout" in machine.run("journalctl", "--output=cat", f"UNIT={UNIT}").stdout
-    machine.run("rm", drop_in)
-    machine.run("systemctl", "daemon-reload")
-    machine.run("systemctl", "stop", UNIT)
+    hanging = f"[Service]\nWatchdogSec=2\nExecStart=\nExecStart=/usr/bin/python3 /opt/hangs -c {FILE}\n"
+    with running(machine, configuration(PREFIX), hanging):
+        assert not wire.is_answered(TARGET)
+        wait_until(lambda: shown(machine, "NRestarts") == "1", "a new start", timeout=20)
+        assert "Watchdog timeout" in machine.run("journalctl", "--output=cat", f"UNIT={UNIT}").stdout
 
 
 def test_a_start_does_not_wait_for_an_interface(installed: tuple[Machine, Wire]) -> None:
     machine, wire = installed
-    machine.write(FILE, configuration(PREFIX, ifname="late"))
-    machine.run("systemctl", "start", UNIT, timeout=10)
-    assert shown(machine, "StatusText").startswith("waiting for late: No such device")
-    for change in ("eth0 down", "eth0 name late", "late up"):
-        wire.host.ip(f"link set {change}")
-    wire.forget()
-    wait_until(lambda: wire.is_answered(TARGET), "an answer after all")
-    assert shown(machine, "NRestarts") == "0"
+    with running(machine, configuration(PREFIX, ifname="late")):
+        assert shown(machine, "StatusText").startswith("waiting for late: No such device")
+        for change in ("eth0 down", "eth0 name late", "late up"):
+            wire.host.ip(f"link set {change}")
+        wire.forget()
+        wait_until(lambda: wire.is_answered(TARGET), "an answer after all")
+        assert shown(machine, "NRestarts") == "0"
