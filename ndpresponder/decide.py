@@ -21,6 +21,8 @@ _LINK_LOCAL = 0xFE80 >> 6  # fe80::/10
 _NO_MAC = bytes(6)
 # Looking a member up on its class costs 50 ns in Python 3.11.
 _ALWAYS, _AUTO = Override.ALWAYS, Override.AUTO
+# As in `packet`.
+_new = tuple.__new__
 
 
 def decide(solicitation: Solicitation, addresses: AddressSet, policy: Policy) -> tuple[Advertisement, Rule] | Verdict:
@@ -59,4 +61,4 @@ def decide(solicitation: Solicitation, addresses: AddressSet, policy: Policy) ->
         or link_address in (_NO_MAC, policy.link_address)
     ):
         link_address = ether_source
-    return Advertisement(link_address, policy.link_address, source, target, flags), outcome
+    return _new(Advertisement, (link_address, policy.link_address, source, target, flags)), outcome
