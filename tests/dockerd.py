@@ -25,6 +25,7 @@ from signal import SIGKILL, SIGTERM
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlencode
 
+import pytest
 from lab import Program, wait_until
 from namespaces import Namespace, end
 
@@ -377,6 +378,10 @@ def remove_cgroups(name: str) -> None:
 def _cgroups(pattern: str) -> Iterable[Path]:
     # One tree (version 2), or one tree for each controller (version 1).
     return (*CGROUPS.glob(pattern), *CGROUPS.glob(f"*/{pattern}"))
+
+
+how_dockerd_ends = pytest.mark.parametrize("end", [Engine.stop_engine, Engine.kill_engine], ids=["stopped", "killed"])
+"""Decorates what is to be seen whichever way; `end` ends the engine's daemon."""
 
 
 def sweep() -> None:

@@ -8,14 +8,15 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from ipaddress import IPv6Network
 from signal import SIGKILL
 from statistics import median
 
 import pytest
-from dockerd import EXPOSED, ONLY_IPV4, OTHER, Engine
-from lab import VPS_MAC, Lab, Printing, ping, wait_until
-from sidecar import on_the_host_and_as_a_sidecar
+from dockerd import EXPOSED, ONLY_IPV4, OTHER, Engine, how_dockerd_ends
+from lab import VPS_MAC, Lab, Printing, Program, ping, wait_until
+from sidecar import Sidecar, on_the_host_and_as_a_sidecar
 from solicitor import Solicitor
 from wire import SNAPSHOTS, event, events
 
@@ -52,6 +53,22 @@ def assert_answered_exactly(solicitor: Solicitor, *addresses: str, silent: tuple
 
     assert {each: bool(solicitor.times(each).answered) for each in addresses} == dict.fromkeys(addresses, True)
     assert [each for each in silent if solicitor.times(each).answered] == []
+
+
+def assert_all_are_answered(lab: Lab, daemon: Printing, addresses: list[str], record: Record) -> None:
+    """Assert that a daemon that has just been started answers for all of these addresses soon, and then always."""
+    with Solicitor(lab, *addresses, interval=0.1) as solicitor:
+        daemon.wait_for('"event": "ready"', timeout=20)
+        ready = time.monotonic()
+        to_answer = [solicitor.first_answer(address) - ready for address in addresses]
+        solicitor.follow(*addresses)
+        wait_until(lambda: len(solicitor.times(addresses[-1]).asked) > 10, "ten solicitations for each")
+        lost = solicitor.lost()
+
+    record(*to_answer)
+    assert max(to_answer) < 3
+    assert lost == {}
+    assert [line for line in events(daemon) if line["level"] != "info"] == []
 
 
 def remember_elsewhere(lab: Lab, address: str, state: str) -> None:
@@ -219,7 +236,7 @@ def test_a_container_without_ipv6_on_a_network_that_has_it(lab: Lab, engine: Eng
 # The engine
 
 
-@pytest.mark.parametrize("end", [Engine.stop_engine, Engine.kill_engine], ids=["stopped", "killed"])
+@how_dockerd_ends
 def test_no_answer_is_lost_while_dockerd_is_down(
     lab: Lab, engine: Engine, start: Start, record: Record, end: Callable[[Engine], None]
 ) -> None:
@@ -400,16 +417,8 @@ def test_two_hundred_containers_at_the_start(record: Record) -> None:
             ]
         for running in each:
             running.result()
-        with Solicitor(lab, *addresses, interval=0.1) as solicitor:
-            daemon = lab.start(lab.vps, *engine.ndpresponder("-N", EXPOSED.name))
-            daemon.wait_for('"event": "ready"')
-            ready = time.monotonic()
-            to_answer = [solicitor.first_answer(address) - ready for address in addresses]
-            solicitor.follow(*addresses)
-            wait_until(lambda: len(solicitor.times(addresses[-1]).asked) > 10, "ten solicitations for each")
-            lost = solicitor.lost()
-
-        record("from ready to answer", *to_answer)
-        assert max(to_answer) < 3
-        assert lost == {}
-        assert [line for line in events(daemon) if line["level"] != "info"] == []
+        words = engine.ndpresponder("-N", EXPOSED.name)
+        with Program(lab.vps, *words) as daemon:
+            assert_all_are_answered(lab, daemon, addresses, partial(record, "on the host, from ready to answer"))
+        sidecar = Sidecar(engine, "-i", "eth0", "-N", EXPOSED.name)
+        assert_all_are_answered(lab, sidecar, addresses, partial(record, "as a sidecar, from ready to answer"))

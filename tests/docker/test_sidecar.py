@@ -14,7 +14,7 @@ from pathlib import Path
 from signal import SIGCONT, SIGSTOP
 
 import pytest
-from dockerd import EXPOSED, Engine
+from dockerd import EXPOSED, Engine, how_dockerd_ends
 from lab import Lab, ping, wait_until
 from sidecar import DIRECTORY, IMAGE, NAME, SOCKET, Sidecar, asking, load
 from solicitor import Solicitor
@@ -171,14 +171,17 @@ def test_the_check_is_cheap(engine: Engine) -> None:
     ]
 
 
-def test_a_socket_that_is_stale_is_mounted_anew(lab: Lab, engine: Engine, record_property: Record) -> None:
+@how_dockerd_ends
+def test_a_socket_that_is_stale_is_mounted_anew(
+    lab: Lab, engine: Engine, record_property: Record, end: Callable[[Engine], None]
+) -> None:
     """With the file mounted: dockerd makes it anew when it starts, and the sidecar ends then, and comes back."""
     engine.run("lasting", EXPOSED.name, LASTING)
     sidecar = Sidecar(engine, "-i", "eth0", "-N", EXPOSED.name)
     with Solicitor(lab, LASTING, interval=0.02) as lasting:
         lasting.first_answer(LASTING, 20)
         lasting.follow(LASTING)
-        engine.stop_engine()
+        end(engine)
         wait_until(lambda: len(lasting.times(LASTING).asked) > 150, "three seconds without dockerd")
         asked, answered = lasting.times(LASTING)
         engine.start_engine()
@@ -199,7 +202,10 @@ def test_a_socket_that_is_stale_is_mounted_anew(lab: Lab, engine: Engine, record
     assert gap < 5
 
 
-def test_with_the_socket_s_directory_mounted_nothing_is_lost(lab: Lab, engine: Engine) -> None:
+@how_dockerd_ends
+def test_with_the_socket_s_directory_mounted_nothing_is_lost(
+    lab: Lab, engine: Engine, end: Callable[[Engine], None]
+) -> None:
     engine.run("lasting", EXPOSED.name, LASTING)
     engine.create("changing", EXPOSED.name, EXPOSED.address(0x11))
     sidecar = Sidecar(
@@ -211,7 +217,7 @@ def test_with_the_socket_s_directory_mounted_nothing_is_lost(lab: Lab, engine: E
     with Solicitor(lab, LASTING, interval=0.05) as lasting, Solicitor(lab) as changing:
         lasting.first_answer(LASTING, 20)
         lasting.follow(LASTING)
-        engine.stop_engine()
+        end(engine)
         wait_until(lambda: len(lasting.times(LASTING).asked) > 60, "three seconds without dockerd")
         engine.start_engine()
         engine.start("changing")
