@@ -1,9 +1,11 @@
 """What the kernel knows about the uplink, its addresses and its gateways, and when that changes: rtnetlink(7).
 
-Snapshots are read by pyroute2, one message at a time. It costs more memory and time than all of the rest, and a full
-routing table keeps everything waiting that is beside it, though of most routes only the fixed header is looked at. So
-this is done in a process of its own, `python -m ndpresponder.netlink IFNAME`, that lives for as long as one snapshot
-takes: about 0.2 seconds, and twice that with 200,000 routes.
+Snapshots have routes that are read by pyroute2, one message at a time. It costs more memory and time than all of the
+rest, and a full routing table keeps everything waiting that is beside it, though of most routes only the fixed header
+is looked at. So this is done in a process of its own, `python -m ndpresponder.netlink IFNAME`, that lives for as long
+as one snapshot takes: about 0.2 seconds, and twice that with 200,000 routes.
+
+A glance is what can be known before that, within a fraction of a millisecond: the addresses, and one gateway.
 
 A survey, for those who want to know what stands in the way of a packet, is taken the same way; it has the routes, too.
 
@@ -58,6 +60,11 @@ _ROUTE_TYPES = {1: "unicast", 2: "local", 6: "blackhole", 7: "unreachable", 8: "
 _RT_TABLES = (253, 254, 255)  # default, main, local: what is looked at without a rule of policy routing
 _RTPROT = {2: "kernel", 9: "ra", 16: "dhcp"}
 _RTA_DST = 1
+_RTA_OIF = 4
+_RTA_GATEWAY = 5
+_IFA_ADDRESS = 1  # linux/if_addr.h
+_IFA_LOCAL = 2
+_ADDRESS_SIZE = 16
 
 # linux/neighbour.h
 NUD_INCOMPLETE = 0x01
@@ -84,7 +91,7 @@ solicitation."""
 # prefix length, of a route its destination's; then, of an address, the interface's index.
 _MESSAGE = Struct("=IH10xxB2xI")
 
-_IFADDRMSG = Struct("=B7x")  # struct ifaddrmsg: family
+_IFADDRMSG = Struct("=BB2xI")  # struct ifaddrmsg: family, length of the prefix, interface
 _RTMSG = Struct("=BB5xB4x")  # struct rtmsg: family, length of the destination, type
 _NDMSG = Struct("=B3xiHBB")  # struct ndmsg: family, interface, state, flags, type
 
@@ -157,6 +164,24 @@ async def survey(ifname: str, prefixes: Sequence[IPv6Network]) -> Survey:
     return _read(await _ask(ifname, _SURVEY, *map(str, prefixes)), _survey)
 
 
+def glance(index: int) -> Snapshot:
+    """Ask the kernel, here and now, about the interface with this index. Raises OSError.
+
+    However many routes there are, one is looked up: of several gateways this has the one that the kernel would take
+    now, and none where it takes a rule of policy routing to get there.
+    """
+    with closing(Kernel()) as kernel:
+        own = tuple(address for _, address in addresses(_dump_of_addresses(kernel), index))
+        # The route to ::, which is the default one; and by this interface, since without a source address the kernel
+        # looks at no other (ip6_route_output_flags() in net/ipv6/route.c).
+        by_it = _RTA_OIF, index.to_bytes(4, sys.byteorder)
+        try:
+            found = kernel.request(_RTM_GETROUTE, 0, _RTMSG.pack(AF_INET6, 0, 0), by_it)
+        except OSError:
+            found = []  # there is none
+        return Snapshot(if_indextoname(index), own, tuple(filter(None, map(gateway_of, found))))
+
+
 async def _ask(*arguments: str) -> bytes:
     # The same modules as this process, wherever it found them; and -P, so that none comes from where it happens to run.
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
@@ -223,12 +248,36 @@ def _decoded(dump: Iterable[bytes], decoder: Callable[[bytes], Any]) -> Iterator
         yield decoded
 
 
-def _addresses(dump: Iterable[Any]) -> Iterator[tuple[int, str]]:
-    """The interface and the address, with the length of its prefix, in each message."""
+def _dump_of_addresses(kernel: Kernel) -> list[bytes]:
+    return kernel.request(_RTM_GETADDR, NLM_F_DUMP, _IFADDRMSG.pack(AF_INET6, 0, 0), keep=_is_ipv6)
+
+
+def addresses(dump: Iterable[bytes], only: int = 0) -> Iterator[tuple[int, IPv6Interface]]:
+    """Yield the index of the interface, and the address with the length of its prefix, of each message that has them.
+
+    `only` is the index of the one interface that matters, 0 for all. Any bytes give some.
+    """
     for message in dump:
+        if not _is_ipv6(message) or len(message) < HEADER.size + _IFADDRMSG.size:
+            continue
+        _, length, index = _IFADDRMSG.unpack_from(message, HEADER.size)
+        # Each of a thousand containers may have an interface: their addresses do not become objects for nothing.
+        if only not in {0, index}:
+            continue
+        values = dict(attributes(message, HEADER.size + _IFADDRMSG.size))
         # On a point-to-point link IFA_ADDRESS is the peer's and IFA_LOCAL the own one.
-        address = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-        yield message["index"], f"{address}/{message['prefixlen']}"
+        packed = values.get(_IFA_LOCAL) or values.get(_IFA_ADDRESS, b"")
+        if len(packed) == _ADDRESS_SIZE and length <= 8 * _ADDRESS_SIZE:
+            yield index, IPv6Interface((packed, length))
+
+
+def gateway_of(route: bytes) -> IPv6Address | None:
+    """Return the gateway in the message about a route that has been looked up, if there is one. Any bytes give a value.
+
+    Such a route has one path, whatever there is to choose from.
+    """
+    packed = dict(attributes(route, HEADER.size + _RTMSG.size)).get(_RTA_GATEWAY, b"")
+    return IPv6Address(packed) if len(packed) == _ADDRESS_SIZE else None
 
 
 def _next_hops(route: Any) -> Iterator[tuple[int, str | None]]:
@@ -323,16 +372,15 @@ def _described(dump: Iterable[Any], links: dict[int, str]) -> Iterator[tuple[obj
             yield prefix, kind, links.get(index), gateway, protocol, metric
 
 
-def _on_link(addresses: Iterable[str]) -> list[IPv6Network]:
+def _on_link(own: Iterable[IPv6Interface]) -> list[IPv6Network]:
     """The prefixes that addresses share with their neighbors, without the link-local one."""
-    networks = {IPv6Interface(address).network for address in addresses}
+    networks = {address.network for address in own}
     return sorted(each for each in networks if each.prefixlen < 128 and not each.is_link_local)
 
 
 def main(ifname: str, what: str = "", *prefixes: str) -> None:
     """Print the snapshot of one interface as JSON, or its survey."""
-    from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg  # noqa: PLC0415 - only this process pays for it
-    from pyroute2.netlink.rtnl.rtmsg import rtmsg  # noqa: PLC0415
+    from pyroute2.netlink.rtnl.rtmsg import rtmsg  # noqa: PLC0415 - only this process pays for it
 
     with closing(Kernel()) as kernel:
         defaults = list(_decoded(routes(kernel, is_default), rtmsg))
@@ -343,19 +391,22 @@ def main(ifname: str, what: str = "", *prefixes: str) -> None:
                 sys.exit("there is no IPv6 default route")
         else:
             index = if_nametoindex(ifname)
-        dump = kernel.request(_RTM_GETADDR, NLM_F_DUMP, _IFADDRMSG.pack(AF_INET6), keep=_is_ipv6)
-        found = list(_addresses(_decoded(dump, ifaddrmsg)))
-        addresses = [address for on, address in found if on == index]
+        found = list(addresses(_dump_of_addresses(kernel)))
+        own = [address for on, address in found if on == index]
         hops = {hop for route in defaults for hop in _next_hops(route)}
         gateways = sorted(gateway for on, gateway in hops if on == index and gateway is not None)
-        reply: dict[str, object] = {"ifname": if_indextoname(index), "addresses": addresses, "gateways": gateways}
+        reply: dict[str, object] = {
+            "ifname": if_indextoname(index),
+            "addresses": list(map(str, own)),
+            "gateways": gateways,
+        }
         if what == _SURVEY:
-            wanted = list(map(IPv6Network, prefixes)) or _on_link(addresses)
+            wanted = list(map(IPv6Network, prefixes)) or _on_link(own)
             links = dict(if_nameindex())
             reply["prefixes"] = list(map(str, wanted))
             described = _described(_decoded(routes(kernel, leads_to(wanted)), rtmsg), links)
             reply["routes"] = list(dict.fromkeys(described))
-            held = ((links[on], IPv6Interface(address).ip) for on, address in found if on != index and on in links)
+            held = ((links[on], address.ip) for on, address in found if on != index and on in links)
             reply["held"] = [(name, str(address)) for name, address in held if any(address in each for each in wanted)]
     print(json.dumps(reply))  # noqa: T201 - the parent reads it
 

@@ -1,4 +1,4 @@
-"""snapshot(): the uplink's addresses and gateways as the kernel has them."""
+"""The uplink's addresses and gateways as the kernel has them: in a snapshot, in a glance."""
 
 import asyncio
 import json
@@ -9,18 +9,24 @@ from collections.abc import Callable
 from contextlib import closing
 from ipaddress import IPv6Address, IPv6Interface, IPv6Network
 from pathlib import Path
+from socket import if_nametoindex
 
 import pytest
 from namespaces import Namespace
 from wire import Wire
 
 from ndpresponder import netlink
-from ndpresponder.netlink import Changed, Changes, NetlinkError, Route, Snapshot, Survey, snapshot, survey
+from ndpresponder.netlink import Changed, Changes, NetlinkError, Route, Snapshot, Survey, glance, snapshot, survey
 
 
 def look(namespace: Namespace, name: str = "eth0") -> Snapshot:
     with namespace.entered():
         return asyncio.run(snapshot(name))
+
+
+def glance_at(namespace: Namespace) -> Snapshot:
+    with namespace.entered():
+        return glance(if_nametoindex("eth0"))
 
 
 def of(addresses: list[str], gateways: list[str], ifname: str = "eth0") -> Snapshot:
@@ -101,6 +107,60 @@ def test_gateways(host: Namespace, routes: list[str], gateways: list[str]) -> No
     assert look(host) == of(["2001:db8:1::2/64"], gateways)
 
 
+@pytest.mark.parametrize(
+    ("words", "gateways"),
+    [
+        pytest.param([], [], id="none"),
+        pytest.param(["route add default via 2001:db8:1::1"], ["2001:db8:1::1"], id="global"),
+        pytest.param(
+            ["route add default via fe80::8 dev eth1 metric 50", "route add default via fe80::1 dev eth0 metric 100"],
+            ["fe80::1"],
+            id="a-better-one-elsewhere",
+        ),
+        pytest.param(
+            ["route add default via fe80::2 dev eth0 metric 200", "route add default via fe80::1 dev eth0 metric 100"],
+            ["fe80::1"],
+            id="the-better-one",
+        ),
+        pytest.param(
+            ["route add default nexthop via fe80::8 dev eth1 nexthop via fe80::1 dev eth0"], ["fe80::1"], id="multipath"
+        ),
+        pytest.param(["nexthop add id 7 via fe80::1 dev eth0", "route add default nhid 7"], ["fe80::1"], id="object"),
+        pytest.param(["route add default via fe80::9 dev eth1"], [], id="elsewhere"),
+        pytest.param(["route add default dev eth0"], [], id="no-gateway"),
+        pytest.param(["route add 2000::/3 via fe80::1 dev eth0"], [], id="no-default"),
+        pytest.param(["route add unreachable default metric 4278198272"], [], id="unreachable"),
+        pytest.param(
+            ["route add blackhole default", "route add default via fe80::1 dev eth0 metric 2000"],
+            ["fe80::1"],
+            id="blackhole",
+        ),
+    ],
+)
+@pytest.mark.parametrize("forwarding", [0, 1])
+def test_the_gateway_at_a_glance(host: Namespace, words: list[str], gateways: list[str], forwarding: int) -> None:
+    host.sysctl("net/ipv6/conf/all/forwarding", forwarding)
+    host.batch(
+        [
+            "address add 2001:db8:1::2/64 dev eth0",
+            "address add 2001:db8:1::7 peer 2001:db8:1::8/128 dev eth0",
+            "address add 2001:db8:9::9/64 dev eth1",
+            *words,
+        ]
+    )
+    ifname, addresses, seen = glance_at(host)
+
+    assert (ifname, list(map(str, seen))) == ("eth0", gateways)
+    assert set(addresses) == {IPv6Interface("2001:db8:1::2/64"), IPv6Interface("2001:db8:1::7/128")}
+    # Nothing is left to them for a moment only.
+    assert {*look(host).gateways} >= {*seen}
+
+
+def test_a_glance_at_what_is_no_more(host: Namespace) -> None:
+    with host.entered(), pytest.raises(OSError, match=r"[Nn]o such device"):
+        glance(12345)
+
+
 @pytest.fixture
 def crowded(host: Namespace) -> Namespace:
     """A host with a great many routes: half of the Internet's, and of everything else a little."""
@@ -129,6 +189,12 @@ def test_a_host_with_very_many_routes(crowded: Namespace, record_property: Calla
     assert look(crowded) == DEFAULTS
     record_property("seconds with 100,000 routes", f"{time.monotonic() - began:.2f}")
     assert look(crowded, netlink.AUTO).ifname == "eth1"
+
+    began = time.monotonic()
+    seen = glance_at(crowded)
+    record_property("milliseconds of a glance at them", f"{1000 * (time.monotonic() - began):.1f}")
+    assert (seen.addresses, len(seen.gateways)) == (DEFAULTS.addresses, 1)
+    assert {*seen.gateways} < {*DEFAULTS.gateways}
 
     began = time.monotonic()
     found = survey_of(crowded, "2001:db8:1::/64")

@@ -1,19 +1,20 @@
 """What is read of netlink messages before a library sees them: any bytes give values, or one known error."""
 
 from errno import EBADMSG
-from ipaddress import IPv6Network
+from ipaddress import IPv6Address, IPv6Interface, IPv6Network
 from struct import pack
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ndpresponder.netlink import is_default, leads_to
+from ndpresponder.netlink import addresses, gateway_of, is_default, leads_to
 from ndpresponder.rtnetlink import attributes, messages
 
 IPV4, IPV6 = 2, 10
 UNICAST, BLACKHOLE = 1, 6
-DST, OIF = 1, 4
+DST, OIF, GATEWAY = 1, 4, 5
+ADDRESS, LOCAL, FLAGS = 1, 2, 8
 
 networks = st.builds(
     lambda address, length: IPv6Network((address >> 128 - length << 128 - length, length)),
@@ -130,3 +131,60 @@ def test_routes_that_lead_to_a_prefix(network: IPv6Network, prefixes: list[IPv6N
 def test_any_bytes_lead_somewhere_or_not(octets: bytes) -> None:
     assert is_default(octets) in {True, False}
     assert leads_to([IPv6Network("2001:db8::/32")])(octets) in {True, False}
+
+
+def address(index: int, values: list[tuple[int, bytes]], *, family: int = IPV6, length: int = 64) -> bytes:
+    """Return an address' message as the kernel writes it."""
+    return message(
+        20, 2, 1, pack("=BBBBI", family, length, 0, 0, index) + b"".join(attribute(*each) for each in values)
+    )
+
+
+packed = st.binary(min_size=16, max_size=16)
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), packed, st.integers(0, 128), packed | st.none())))
+def test_addresses_are_read_as_they_were_written(written: list[tuple[int, bytes, int, bytes | None]]) -> None:
+    dump = [
+        address(index, [(ADDRESS, peer or own), *([(LOCAL, own)] if peer else []), (FLAGS, bytes(4))], length=length)
+        for index, own, length, peer in written
+    ]
+    expected = [(index, IPv6Interface((own, length))) for index, own, length, _ in written]
+
+    assert list(addresses(dump)) == expected
+    assert list(addresses(dump, 7)) == [each for each in expected if each[0] == 7]
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        address(7, []),
+        address(7, [(ADDRESS, bytes(15))]),
+        address(7, [(ADDRESS, bytes(16)), (LOCAL, bytes(17))]),
+        address(7, [(ADDRESS, bytes(16))], length=129),
+        address(7, [(ADDRESS, bytes(16))], family=IPV4),
+        address(7, [(ADDRESS, bytes(16))])[:23],
+    ],
+)
+def test_no_address(octets: bytes) -> None:
+    assert list(addresses([octets])) == []
+
+
+@given(st.binary(max_size=80) | st.binary(max_size=60).map(lambda rest: message(20, 2, 1, bytes([IPV6]) + rest)))
+def test_any_bytes_are_an_address_or_none(octets: bytes) -> None:
+    assert len(list(addresses([octets]))) <= 1
+
+
+@given(packed, values)
+def test_a_gateway_is_read_as_it_was_written(gateway: bytes, others: list[tuple[int, bytes]]) -> None:
+    before = [each for each in others if each[0] != GATEWAY]
+    octets = route(IPv6Network("::/0")) + b"".join(attribute(*each) for each in [*before, (GATEWAY, gateway)])
+    assert gateway_of(octets) == IPv6Address(gateway)
+
+
+@given(st.binary(max_size=80))
+@example(route(IPv6Network("::/0")))
+@example(route(IPv6Network("::/0")) + attribute(GATEWAY, bytes(4)))
+def test_any_bytes_have_a_gateway_or_none(octets: bytes) -> None:
+    # Few have one by chance.
+    assert gateway_of(octets) is None or attribute(GATEWAY, b"")[2:] in octets
