@@ -144,6 +144,10 @@ class AddressBook:
         self._pages: dict[str, frozenset[Rule | Refusal]] = {}
         self.addresses = AddressSet()
 
+    def page(self, source: str) -> frozenset[Rule | Refusal]:
+        """Return the page of `source` as it is now."""
+        return self._pages.get(source, frozenset())
+
     def publish(self, source: str, entries: Iterable[Rule | Refusal]) -> bool:
         """Replace the whole page of `source`. Returns whether `addresses` is another set now."""
         self._pages[source] = frozenset(entries)

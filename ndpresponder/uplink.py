@@ -55,11 +55,15 @@ class Shared:
 
 @dataclass(slots=True)
 class News:
-    """What has changed and not been looked at yet; `index` is the number of the interface that matters."""
+    """What has changed and not been looked at yet; `index` is the number of the interface that matters.
+
+    `untold` is whether a glance has changed what is answered for, and no log line has told so yet.
+    """
 
     index: int = 0
     link: asyncio.Event = field(default_factory=asyncio.Event)
     uplink: asyncio.Event = field(default_factory=asyncio.Event)
+    untold: bool = False
 
 
 class Condition(NamedTuple):
@@ -122,12 +126,24 @@ class Uplink:
     def start(self) -> None:
         """Answer from now on. What follows is run()."""
         self._news.index = self._link.index
+        self._glance()
         compiled = self._attach()
         self._start_answering()
         self._since = monotonic()
         self._join()
         self._announce(compiled)
         self._shared.answering.set()
+
+    def _glance(self) -> None:
+        """Have what the uplink and its gateway hold left to them before the first answer, if that is to be had so soon.
+
+        If it is not, the first snapshot has more to say of the reason.
+        """
+        with suppress(OSError):
+            seen = refusals_of(netlink.glance(self._link.index))
+            # An interface that is back gets its addresses and its default route a moment later. Until a snapshot tells
+            # otherwise, it and its gateway hold what they did.
+            self._news.untold |= self._book.publish(_UPLINK, seen | self._book.page(_UPLINK))
 
     async def run(self) -> None:
         """Go on until the interface is lost, or is another one; what ended it is in the log."""
@@ -395,12 +411,13 @@ class Uplink:
 
     def _leave_to_their_owners(self, snapshot: netlink.Snapshot) -> None:
         """Do not answer for what the uplink itself and its gateways hold."""
-        owned = refusals_of(snapshot)
-        if not self._book.publish(_UPLINK, owned):
-            return
-        self.update()
-        self._warn_of_others(snapshot)
-        self._tell_of_owned(snapshot)
+        changed = self._book.publish(_UPLINK, refusals_of(snapshot))
+        if changed:
+            self.update()
+        if changed or self._news.untold:
+            self._news.untold = False
+            self._warn_of_others(snapshot)
+            self._tell_of_owned(snapshot)
 
     def _tell_of_owned(self, snapshot: netlink.Snapshot) -> None:
         """Tell what of the prefixes is held by others, if that is new."""

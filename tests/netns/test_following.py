@@ -149,7 +149,7 @@ def test_without_netlink_it_answers_and_says_what_is_lost(wire: Wire) -> None:
     without = (
         "from ndpresponder import cli, netlink\n"
         "def refused(self): raise OSError(97, 'Address family not supported by protocol')\n"
-        "netlink.Changes.__init__ = refused\n"
+        "netlink.Changes.__init__ = netlink.Kernel.__init__ = refused\n"
         "cli.main()"
     )
     program = wire.start("-c", without, "-i", "eth0", "-n", PREFIX)
