@@ -1,6 +1,6 @@
 """Answers IPv6 neighbor solicitations for addresses that live behind this host.
 
-A map of the rooms. Each imports only from the rows above its own; inside a row, from those to its left.
+A map of the rooms. Each imports only from those above it.
 
     verdict     why a frame was not answered
     policy      with what to answer, where that is the operator's choice

@@ -22,10 +22,3 @@ def test_the_package_has_this_version() -> None:
 def test_ci_runs_what_the_readme_tells_to_run() -> None:
     assert "\n    make test\n" in (ROOT / "README.md").read_text()
     assert (ROOT / ".ci/run").read_text().splitlines()[-1] == "exec make test"
-
-
-def test_the_map_of_rooms_names_each_of_them() -> None:
-    modules = {path.stem for path in (ROOT / "ndpresponder").glob("*.py")} - {"__init__", "__main__"}
-    for document in ("ndpresponder/__init__.py", "docs/architecture.md"):
-        text = (ROOT / document).read_text()
-        assert {module for module in modules if not re.search(rf"\b{module}\b", text)} == set(), document

@@ -1,38 +1,21 @@
 """The rooms of the program: who may import whom, and each library's one door."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import ndpresponder
+
 PACKAGE = Path(__file__).parents[2] / "ndpresponder"
-# A module imports only from the layers above its own line.
-LAYERS = [
-    {"__init__", "verdict", "policy", "addresses"},
-    {
-        "packet",
-        "filter",
-        "config",
-        "link",
-        "netlink",
-        "rtnetlink",
-        "log",
-        "docker",
-        "places",
-        "systemd",
-        "claim",
-        "control",
-        "status",
-    },
-    {"announce", "decide", "gateway", "multicast", "file", "client", "hearing", "host", "sight"},
-    {"responder", "ndppd", "report", "checks", "monitor"},
-    {"uplink"},
-    {"station", "state", "metrics"},
-    {"daemon", "doctor", "explain"},
-    {"cli", "__main__"},
-]
+ROOMS = re.findall(r"^    (\w+) ", ndpresponder.__doc__ or "", re.MULTILINE)
+TABLE = re.findall(r"^\| (\d) \| `(\w+)` \|", (PACKAGE.parent / "docs/architecture.md").read_text(), re.MULTILINE)
+# A module imports only from lower layers.
+LAYERS = {room: int(layer) for layer, room in TABLE}
+LAYERS["__main__"] = LAYERS["cli"]
 # Within a layer, and in this direction only.
 BESIDE = {
     ("addresses", "verdict"),
@@ -66,15 +49,23 @@ def imports(path: Path) -> set[tuple[int, str]]:
     return found
 
 
-def layer(module: str) -> int:
-    return next(number for number, modules in enumerate(LAYERS) if module in modules)
+def test_both_maps_have_each_room_once() -> None:
+    rooms = sorted(path.stem for path in MODULES if not path.stem.startswith("__"))
+    assert sorted(ROOMS) == rooms
+    assert sorted(room for _, room in TABLE) == rooms
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
 def test_imports_go_down(path: Path) -> None:
     for dots, name in imports(path):
         if dots and name != "__version__":
-            assert layer(name) < layer(path.stem) or (path.stem, name) in BESIDE, name
+            assert LAYERS[name] < LAYERS[path.stem] or (path.stem, name) in BESIDE, name
+
+
+@pytest.mark.parametrize("number", range(len(ROOMS)), ids=ROOMS.__getitem__)
+def test_a_room_imports_only_from_those_above_it_in_the_map(number: int) -> None:
+    inside = {name for dots, name in imports(PACKAGE / f"{ROOMS[number]}.py") if dots} - {"__version__"}
+    assert inside <= set(ROOMS[:number])
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
