@@ -37,9 +37,11 @@ if TYPE_CHECKING:
 
 _PREFIX_HELP = "IPv6 prefix or address to answer for; repeat it, or separate several with commas."
 _EXCLUDE_HELP = "Prefix or address inside of those that is not answered; the longest match decides."
+_UPLINK_HELP = "The uplink: the interface where the router asks; auto: that of the default route."
+_uplink = click.option("-i", "--ifname", metavar="NAME", help=_UPLINK_HELP)
 _subnets = click.option("-n", "--subnet", "subnets", multiple=True, metavar="PREFIX", help=_PREFIX_HELP)
 _exclusions = click.option("-x", "--exclude", "exclusions", multiple=True, metavar="PREFIX", help=_EXCLUDE_HELP)
-
+_json = click.option("-j", "--json", "as_json", is_flag=True, help="JSON objects, one on each line.")
 _file = click.option("-c", "--config", "path", default=DEFAULT_FILE, show_default=True, metavar="FILE")
 
 
@@ -71,12 +73,7 @@ class _LevelOption(click.Option):
     help="Read all of this, for several interfaces, from a configuration file; of the options below only those for "
     "the log go with it.",
 )
-@click.option(
-    "-i",
-    "--ifname",
-    metavar="NAME",
-    help="The uplink: the interface where the router asks; auto: that of the default route.",
-)
+@_uplink
 @_subnets
 @_exclusions
 @click.option(
@@ -253,7 +250,7 @@ def _run_file(context: click.Context, path: str) -> None:
         # Without a place in /run, who wants a reload has to know the process.
         with suppress(OSError):
             claimed.callback(Claim(path).close)
-        _run(read(), read, str(Path(path).absolute()))
+        _run(read(), read, _absolute(path))
 
 
 def _run(config: Config, read_again: Callable[[], Config] | None = None, file: str | None = None) -> None:
@@ -325,7 +322,7 @@ def _status_lines(path: str | None, ifname: str | None, *, as_json: bool, colour
     from .status import Report, narrowed  # noqa: PLC0415 - the same
 
     try:
-        replies = narrowed(ask("status"), str(Path(path).absolute()) if path else None, ifname)
+        replies = narrowed(ask("status"), _absolute(path), ifname)
     except ClientError as error:
         raise click.ClickException(str(error)) from error
     if not replies:
@@ -339,7 +336,7 @@ def _status_lines(path: str | None, ifname: str | None, *, as_json: bool, colour
 @click.option("-i", "--ifname", metavar="NAME", help="Ask about this interface; or, with -n, without a daemon.")
 @_subnets
 @_exclusions
-@click.option("-j", "--json", "as_json", is_flag=True, help="JSON objects, one on each line.")
+@_json
 def _explain(  # noqa: PLR0913 - one for each option
     *,
     text: str,
@@ -389,7 +386,7 @@ def _fates(
     if ifname and (subnets or exclusions):
         entries, _ = parse_addresses(subnets, exclusions)
         return list(explain.of_configuration(address, Config((Interface(ifname, entries),)), None))
-    file = str(Path(path).absolute()) if path else None
+    file = _absolute(path)
     try:
         fates = explain.of_daemons(address, file, ifname)
     except ClientError:
@@ -460,21 +457,15 @@ def _import_ndppd(path: str) -> None:
 def _filter(subnets: tuple[str, ...], exclusions: tuple[str, ...], *, as_numbers: bool) -> None:
     """Print the kernel filter for these prefixes, in the wording of tcpdump -d."""
     entries, remarks = parse_addresses(subnets, exclusions)
-    for remark in remarks:
-        click.echo(f"ndpresponder: {remark}", err=True)
+    _say(remarks)
     compiled = compile_filter(AddressSet(entries))
     if not compiled.exact:
-        click.echo("ndpresponder: wider than the prefixes: more would not fit the kernel's limit", err=True)
+        _say(["wider than the prefixes: more would not fit the kernel's limit"])
     click.echo((numbers if as_numbers else disassemble)(compiled.instructions), nl=False)
 
 
 @_commands.command("doctor")
-@click.option(
-    "-i",
-    "--ifname",
-    metavar="NAME",
-    help="The uplink: the interface where the router asks; auto: that of the default route.",
-)
+@_uplink
 @click.option(
     "-n",
     "--subnet",
@@ -500,7 +491,7 @@ def _filter(subnets: tuple[str, ...], exclusions: tuple[str, ...], *, as_numbers
     metavar="SECONDS",
     help="How long to listen for the router; 0: not at all.",
 )
-@click.option("-j", "--json", "as_json", is_flag=True, help="JSON objects, one on each line.")
+@_json
 def _doctor(
     ifname: str | None, subnets: tuple[str, ...], docker_networks: tuple[str, ...], seconds: int, *, as_json: bool
 ) -> None:
@@ -514,8 +505,7 @@ def _doctor(
     if not ifname:
         raise click.UsageError(f"name the uplink with -i; there are: {interfaces()}")
     entries, remarks = parse_addresses(subnets, ()) if subnets else ((), ())
-    for remark in remarks:
-        click.echo(f"ndpresponder: {remark}", err=True)
+    _say(remarks)
     try:
         ended = doctor.run(
             ifname,
@@ -525,8 +515,7 @@ def _doctor(
             doctor.Json() if as_json else doctor.Text(),
         )
     except doctor.DoctorError as error:
-        click.echo(f"ndpresponder: {error}", err=True)
-        sys.exit(1)
+        raise click.ClickException(str(error)) from error
     sys.exit(ended.value)
 
 
@@ -545,5 +534,16 @@ def main() -> NoReturn:
 
 
 def _complain(message: str, status: int) -> NoReturn:
-    click.echo(f"ndpresponder: {message}", err=True)
+    _say([message])
     sys.exit(status)
+
+
+def _say(messages: Iterable[str]) -> None:
+    """Write to standard error, a line each."""
+    for message in messages:
+        click.echo(f"ndpresponder: {message}", err=True)
+
+
+def _absolute(path: str | None) -> str | None:
+    """Return the path of a file as a daemon tells it."""
+    return str(Path(path).absolute()) if path else None

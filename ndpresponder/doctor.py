@@ -39,10 +39,9 @@ _DRAWS = 64
 
 
 class Exit(Enum):
-    """How it ends."""
+    """How it ends, where it can look: an exit status."""
 
     HEALTHY = 0
-    CANNOT_RUN = 1
     PROBLEM = 3
 
 
