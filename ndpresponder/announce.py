@@ -193,6 +193,7 @@ class Announcer:
 
     def __init__(self, link: Link, policy: Policy) -> None:
         self._link = link
+        self._ifname, _ = link.identity()
         self._flags = FLAG_ROUTER if policy.router else 0
         if policy.override is not Override.NEVER:
             # RFC 4861 section 7.2.6: what the asker knew is to be displaced.
@@ -220,7 +221,7 @@ class Announcer:
         self._announcements.again()
         self._wake.set()
 
-    async def run(self, ifname: str) -> NoReturn:
+    async def run(self) -> NoReturn:
         """Announce, at a pace, until cancelled."""
         loop = asyncio.get_running_loop()
         try:
@@ -230,7 +231,7 @@ class Announcer:
                 # An interface that is going away; and when sending, a full queue: what was not sent is due at the next
                 # look.
                 with suppress(OSError):
-                    self._prepare(ifname)
+                    self._prepare()
                 try:
                     self._announce(loop.time())
                 except OSError:
@@ -243,12 +244,12 @@ class Announcer:
         finally:
             self._deafen()
 
-    def _prepare(self, ifname: str) -> None:
+    def _prepare(self) -> None:
         """Hear what others advertise, as long as there is something of which they could."""
         if not self._announcements:
             self._deafen()
         elif self._ear is None:
-            self._ear = Link(ifname, allmulti=False)
+            self._ear = Link(self._ifname, allmulti=False)
             # Not only of what lives here: for thousands that would be more than a filter takes, and compiled anew
             # whenever a container comes or goes, against frames that are few. Against a flood it would not help: who
             # wants to disturb knows the addresses.
@@ -263,7 +264,8 @@ class Announcer:
             self._announcements.sent(turn, now)
             if log.verbose():
                 address = IPv6Address(turn.address)
-                log.debug("announced", f"announced {address}, {turn.number + 1} of {_TIMES}", address=address)
+                message = f"announced {address}, {turn.number + 1} of {_TIMES}"
+                log.debug("announced", message, interface=self._ifname, address=address)
 
     def _frames(self, turn: Turn) -> Iterator[bytes]:
         """The frames by which an address is announced, from the uplink's MAC as it is now."""
@@ -322,6 +324,7 @@ class Announcer:
         log.warning(
             "conflict",
             str(conflict),
+            interface=self._ifname,
             address=IPv6Address(conflict.addresses[0]),
             others=len(conflict.addresses) - 1,
             mac=conflict.link_address.hex(":"),

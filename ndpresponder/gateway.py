@@ -57,7 +57,6 @@ _GIVEN_UP = 10.0
 _FIXED = NUD_PERMANENT | NUD_NOARP
 _ASKING = NUD_INCOMPLETE | NUD_PROBE
 _IN_NEED = _ASKING | NUD_FAILED
-_LINK_LOCAL = IPv6Network("fe80::/10")
 _UNIQUE_LOCAL = IPv6Network("fc00::/7")
 
 
@@ -211,9 +210,11 @@ _GRANT = (
 
 
 class Keeper:
-    """Looks after the gateways of one interface at a time, those that follow() names, while run() runs."""
+    """Looks after the gateways that follow() names, on the interface `ifname` of number `index`, while run() runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, ifname: str, index: int) -> None:
+        self._ifname = ifname
+        self._index = index
         self._gateways: dict[IPv6Address, Gateway] = {}
         self._sources: list[IPv6Address] = []
         self._wake = asyncio.Event()
@@ -236,10 +237,10 @@ class Keeper:
         self._changed = True
         self._wake.set()
 
-    async def run(self, ifname: str, index: int) -> NoReturn:
-        """Keep the entries on this interface usable until cancelled; then take back what was written."""
+    async def run(self) -> NoReturn:
+        """Keep the entries usable until cancelled; then take back what was written."""
         try:
-            neighbors = Neighbors(index)
+            neighbors = Neighbors(self._index)
         except OSError:
             # That there is no netlink has been said already.
             await asyncio.Event().wait()
@@ -249,10 +250,10 @@ class Keeper:
                     # Where something fails, the interface is going away, or the kernel's table is full: there is
                     # another look.
                     with suppress(OSError):
-                        self._prepare(ifname, neighbors)
+                        self._prepare(neighbors)
                     for address, gateway in self._gateways.items():
                         with suppress(OSError):
-                            self._look(ifname, neighbors, address, gateway)
+                            self._look(neighbors, address, gateway)
                     with suppress(TimeoutError):
                         async with asyncio.timeout(_LOOK if self._gateways else None):
                             await self._wake.wait()
@@ -261,9 +262,9 @@ class Keeper:
                 self._deafen()
                 self._gateways = {}
                 with suppress(OSError):
-                    self._take_back(ifname, neighbors)
+                    self._take_back(neighbors)
 
-    def _prepare(self, ifname: str, neighbors: Neighbors) -> None:
+    def _prepare(self, neighbors: Neighbors) -> None:
         """Find out what is permitted, once; and adapt to other gateways, when there are."""
         if self._gateways and self._may_write is None:
             self._may_write = neighbors.may_change()
@@ -271,18 +272,19 @@ class Keeper:
                 log.info(
                     "gateway-permission",
                     "without CAP_NET_ADMIN the gateway's neighbor entry is not written: where the provider drops "
-                    f"link-local solicitations, {ifname} needs a global address for replies to leave from behind this "
-                    f"host; {_GRANT}, or say --gateway off",
+                    f"link-local solicitations, {self._ifname} needs a global address for replies to leave from behind "
+                    f"this host; {_GRANT}, or say --gateway off",
+                    interface=self._ifname,
                 )
         if self._changed:
             self._changed = False
             if self._link:
                 self._link.attach(advertisements_of(map(int, self._gateways)))
-            self._take_back(ifname, neighbors)
+            self._take_back(neighbors)
 
-    def _look(self, ifname: str, neighbors: Neighbors, address: IPv6Address, gateway: Gateway) -> None:
+    def _look(self, neighbors: Neighbors, address: IPv6Address, gateway: Gateway) -> None:
         """Do what is due for one gateway."""
-        entry = neighbors.get(address)
+        ifname, entry = self._ifname, neighbors.get(address)
         was_fixed, was_silent = gateway.fixed, gateway.silent
         question = gateway.look(entry, asyncio.get_running_loop().time())
         if gateway.fixed and not was_fixed and entry and entry.link_address:
@@ -291,6 +293,7 @@ class Keeper:
                 "gateway",
                 f"the neighbor entry of gateway {address} is fixed by hand, at {at}: left alone, also when the "
                 f"gateway moves; `ip neighbor del {address} dev {ifname}` ends that",
+                interface=ifname,
                 gateway=address,
                 mac=at,
             )
@@ -308,15 +311,15 @@ class Keeper:
                 gateway=address,
             )
         if question:
-            link = self._link or self._listen(ifname)
+            link = self._link or self._listen()
             source = self._sources[gateway.attempts % len(self._sources)]
             _, mac = link.identity()
             to = gateway.link_address if question is Question.UNICAST else None
             link.send(solicit(mac, source.packed, address.packed, to))
 
-    def _listen(self, ifname: str) -> Link:
+    def _listen(self) -> Link:
         """Hear advertisements from now on: on a socket that there is not before it is needed."""
-        self._link = Link(ifname, allmulti=False)
+        self._link = Link(self._ifname, allmulti=False)
         self._link.attach(advertisements_of(map(int, self._gateways)))
         asyncio.get_running_loop().add_reader(self._link, self._receive)
         return self._link
@@ -346,12 +349,11 @@ class Keeper:
         news = gateway.hear(advertised, asyncio.get_running_loop().time())
         if news and gateway.link_address:
             mac = gateway.link_address.hex(":")
-            ifname, _ = self._link.identity()
-            message = _WORDING[news].format(address=address, ifname=ifname, mac=mac)
-            log.info("gateway", message, interface=ifname, gateway=address, mac=mac)
+            message = _WORDING[news].format(address=address, ifname=self._ifname, mac=mac)
+            log.info("gateway", message, interface=self._ifname, gateway=address, mac=mac)
             self._wake.set()
 
-    def _take_back(self, ifname: str, neighbors: Neighbors) -> None:
+    def _take_back(self, neighbors: Neighbors) -> None:
         """Delete what was written for what is no gateway any more, be it by a process that was killed."""
         for entry in neighbors.own():
             # Where the administrator has fixed such an entry since, the kernel has kept our number.
@@ -360,8 +362,8 @@ class Keeper:
             if neighbors.remove(entry.address):
                 log.info(
                     "gateway",
-                    f"the neighbor entry of {entry.address} on {ifname} is taken back",
-                    interface=ifname,
+                    f"the neighbor entry of {entry.address} on {self._ifname} is taken back",
+                    interface=self._ifname,
                     gateway=entry.address,
                 )
 
@@ -372,7 +374,7 @@ def sources_of(uplink: Snapshot, addresses: AddressSet) -> list[IPv6Address]:
     Best is a global address of the uplink: its answer reaches the kernel as well. Of those that are answered for it is
     the last, since the first ones of a prefix are likely to be a router's. A link-local one is what the filter drops.
     """
-    own = [address.ip for address in uplink.addresses if address.ip not in _LINK_LOCAL]
+    own = [address.ip for address in uplink.addresses if not address.ip.is_link_local]
     unique_local = [address for address in own if address in _UNIQUE_LOCAL]
     answered = [IPv6Address(last) for _, last in addresses.ranges()[-1:]]
     return [*(address for address in own if address not in unique_local), *answered, *unique_local]

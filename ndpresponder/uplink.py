@@ -11,7 +11,6 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from errno import ENODEV
-from functools import partial
 from ipaddress import IPv6Address, IPv6Network
 from threading import Thread
 from time import monotonic
@@ -104,7 +103,7 @@ class Uplink:
         policy = Policy(mac, config.router, config.override)
         self._responder = Responder(link, policy, tally, shared.watches)
         self._memberships = Memberships(link.index)
-        self._keeper = Keeper() if config.keep_gateway else None
+        self._keeper = Keeper(self._ifname, link.index) if config.keep_gateway else None
         self._announcer = Announcer(link, policy) if config.announce else None
         # Each under the object whose work it is, or its name.
         self._beside: dict[object, asyncio.Task[NoReturn]] = {}
@@ -168,7 +167,7 @@ class Uplink:
         if not config.keep_gateway:
             self._keeper = None
         elif self._keeper is None:
-            self._keeper = Keeper()
+            self._keeper = Keeper(self._ifname, self._link.index)
         if not config.announce:
             self._announcer = None
         elif self._announcer is None or policy != self._responder.policy:
@@ -204,9 +203,9 @@ class Uplink:
         yield "link", self._follow_link
         yield "snapshots", self._follow_snapshots
         if self._keeper:
-            yield self._keeper, partial(self._keeper.run, self._ifname, self._link.index)
+            yield self._keeper, self._keeper.run
         if self._announcer:
-            yield self._announcer, partial(self._announcer.run, self._ifname)
+            yield self._announcer, self._announcer.run
         if self._config.multicast is Multicast.MRD:
             yield "multicast router", self._pose_as_multicast_router
 

@@ -192,6 +192,7 @@ def test_a_conflict_is_in_the_log_once(lab: Lab, neighbor: Namespace, engine: En
         **event(program, "conflict"),
         "level": "warn",
         "message": WARNING,
+        "interface": "eth0",
         "address": CONTAINER,
         "others": 0,
         "mac": NEIGHBORS_MAC,
