@@ -1,6 +1,8 @@
 """What the documents say about each other and about the program."""
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from ndpresponder import __version__
@@ -22,3 +24,27 @@ def test_the_package_has_this_version() -> None:
 def test_ci_runs_what_the_readme_tells_to_run() -> None:
     assert "\n    make test\n" in (ROOT / "README.md").read_text()
     assert (ROOT / ".ci/run").read_text().splitlines()[-1] == "exec make test"
+
+
+def logged() -> Iterator[tuple[str, str, list[str]]]:
+    """Each place that logs something: the level, the event, and the fields that are named there."""
+    levels = {"debug": "debug", "info": "info", "warning": "warn", "error": "error", "fatal": "fatal"}
+    for path in (ROOT / "ndpresponder").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Call(ast.Attribute(ast.Name("log"), function), [ast.Constant(str(event)), *_], keywords) if (
+                    function in levels
+                ):
+                    yield levels[function], event, [each.arg for each in keywords if each.arg]
+
+
+def test_each_event_of_the_log_is_documented() -> None:
+    rows = re.findall(r"^\| `([\w-]+)` \| ([\w, ]+) \| .* \| (.*)\|$", (ROOT / "docs/log.md").read_text(), re.MULTILINE)
+    documented = {
+        event: (set(levels.split(", ")), set(re.findall(r"`(\w+)`", fields))) for event, levels, fields in rows
+    }
+    said: dict[str, set[str]] = {}
+    for level, event, fields in logged():
+        said.setdefault(event, set()).add(level)
+        assert set(fields) <= documented[event][1], event
+    assert {event: levels for event, (levels, _) in documented.items()} == said
