@@ -30,7 +30,7 @@ from .config import (
     may_be_network,
 )
 from .netlink import AUTO
-from .places import Path, places_of
+from .places import Place, places_of
 from .policy import Override
 
 _LARGEST = 1 << 20
@@ -109,14 +109,16 @@ def _member(values: type[Enum]) -> Callable[[object], Any]:
     return _one_of({member.value: member for member in values})
 
 
-# Each key, what it is in Config or Interface, and how it is read.
-_PROCESS: dict[str, tuple[str, Callable[[object], Any]]] = {
+_Keys = Mapping[str, tuple[str, Callable[[object], Any]]]
+"""Each key, what it is in Config or Interface, and how it is read."""
+
+_PROCESS: _Keys = {
     "log-level": ("log_level", _one_of({name: name for name in log.LEVELS})),
     "log-format": ("log_format", _member(log.Format)),
     "metrics": ("metrics", _endpoint),
     "control-group": ("control_group", _group),
 }
-_POLICY: dict[str, tuple[str, Callable[[object], Any]]] = {
+_POLICY: _Keys = {
     "router": ("router", _flag),
     "override": ("override", _member(Override)),
     "multicast": ("multicast", _member(Multicast)),
@@ -148,7 +150,7 @@ def read_text(text: str, path: str) -> Config:
     except ValueError as error:
         # Not only that of the library: a number of some thousand digits is one too.
         raise ConfigError(f"{path}{_with_line(text, str(error))}") from error
-    return _Reader(path, places).settings(document)
+    return _Reader(path, places).config(document)
 
 
 def contents(path: str) -> str:
@@ -202,11 +204,11 @@ def _name(key: str) -> str:
 class _Reader:
     """Reads one document; every error leaves through fail()."""
 
-    def __init__(self, path: str, places: dict[Path, int]) -> None:
+    def __init__(self, path: str, places: dict[Place, int]) -> None:
         self._path = path
         self._places = places
 
-    def settings(self, document: dict[str, Any]) -> Config:
+    def config(self, document: dict[str, Any]) -> Config:
         tables = document.pop(_INTERFACE, [])
         self._check_names((), document, PROCESS_KEYS)
         values = self._values((), document, _PROCESS)
@@ -222,41 +224,40 @@ class _Reader:
         return Config(interfaces, **values)
 
     def _interface(self, number: int, table: dict[str, Any]) -> Interface:
-        path: Path = (_INTERFACE, number)
-        self._check_names(path, table, INTERFACE_KEYS)
+        place: Place = (_INTERFACE, number)
+        self._check_names(place, table, INTERFACE_KEYS)
         if "ifname" not in table:
-            self._fail(path, 'an [[interface]] needs an ifname, such as ifname = "eth0"')
-        ifname = self._value((*path, "ifname"), table["ifname"], _ifname)
-        answered = self._written((*path, "subnet"), table.get("subnet", []))
-        excluded = self._written((*path, "exclude"), table.get("exclude", []))
-        networks = self._value((*path, "docker-network"), table.get("docker-network", []), _networks)
+            self._fail(place, 'an [[interface]] needs an ifname, such as ifname = "eth0"')
+        ifname = self._value((*place, "ifname"), table["ifname"], _ifname)
+        answered = self._written((*place, "subnet"), table.get("subnet", []))
+        excluded = self._written((*place, "exclude"), table.get("exclude", []))
+        networks = self._value((*place, "docker-network"), table.get("docker-network", []), _networks)
         if not answered and not networks:
             self._fail(
-                path,
+                place,
                 f"nothing to answer for on {_name(ifname)}: it needs a subnet or a docker-network, "
                 'such as subnet = "2001:db8::/112"',
             )
         entries, remarks = addresses_of(answered, excluded, more=bool(networks))
-        values = self._values(path, table, _POLICY)
+        values = self._values(place, table, _POLICY)
         return Interface(ifname, entries, remarks=remarks, docker_networks=networks, **values)
 
-    def _values(
-        self, path: Path, table: dict[str, Any], keys: Mapping[str, tuple[str, Callable[[object], Any]]]
-    ) -> dict[str, Any]:
-        return {name: self._value((*path, key), table[key], read) for key, (name, read) in keys.items() if key in table}
+    def _values(self, place: Place, table: dict[str, Any], keys: _Keys) -> dict[str, Any]:
+        there = ((key, name, read) for key, (name, read) in keys.items() if key in table)
+        return {name: self._value((*place, key), table[key], read) for key, name, read in there}
 
-    def _value(self, path: Path, value: object, read: Callable[[object], Any]) -> Any:
+    def _value(self, place: Place, value: object, read: Callable[[object], Any]) -> Any:
         try:
             return read(value)
         except _UnfitError as error:
-            self._fail(path, f"{path[-1]} cannot be {_shown(value)}; allowed: {error}")
+            self._fail(place, f"{place[-1]} cannot be {_shown(value)}; allowed: {error}")
 
-    def _written(self, path: Path, value: object) -> list[Written]:
+    def _written(self, place: Place, value: object) -> list[Written]:
         """Read a list of prefixes, or a single one, each with its own line."""
-        texts = self._value(path, value, _texts)
-        return [Written(f"{self._place((*path, number))}{path[-1]}", text) for number, text in enumerate(texts)]
+        texts = self._value(place, value, _texts)
+        return [Written(f"{self._where((*place, number))}{place[-1]}", text) for number, text in enumerate(texts)]
 
-    def _check_names(self, path: Path, table: dict[str, Any], known: Collection[str]) -> None:
+    def _check_names(self, place: Place, table: dict[str, Any], known: Collection[str]) -> None:
         for key in table:
             if key in known:
                 continue
@@ -265,13 +266,13 @@ class _Reader:
             elif key in PROCESS_KEYS:
                 advice = "it is for the whole process: it belongs above the first [[interface]]"
             else:
-                there = (*known, f"[[{_INTERFACE}]]") if not path else known
+                there = (*known, f"[[{_INTERFACE}]]") if not place else known
                 advice = f"allowed: {', '.join(there)}{_meant(key, there)}"
-            self._fail((*path, key), f"{_name(key)} is not a key here; {advice}")
+            self._fail((*place, key), f"{_name(key)} is not a key here; {advice}")
 
     def _check_ifnames(self, ifnames: list[str]) -> None:
         for number, ifname in enumerate(ifnames):
-            place: Path = (_INTERFACE, number, "ifname")
+            place: Place = (_INTERFACE, number, "ifname")
             if (before := ifnames.index(ifname)) < number:
                 line = self._places[_INTERFACE, before, "ifname"]
                 self._fail(place, f"{_name(ifname)} has an [[interface]] already, in line {line}; make one of the two")
@@ -288,10 +289,10 @@ class _Reader:
                         f"{_name(name)} has another docker-unique-local at another [[interface]]; give it the same",
                     )
 
-    def _place(self, path: Path) -> str:
-        while path not in self._places and path:
-            path = path[:-1]
-        return f"{self._path}:{self._places.get(path, 1)}: "
+    def _where(self, place: Place) -> str:
+        while place not in self._places and place:
+            place = place[:-1]
+        return f"{self._path}:{self._places.get(place, 1)}: "
 
-    def _fail(self, path: Path, message: str) -> NoReturn:
-        raise ConfigError(f"{self._place(path)}{message}")
+    def _fail(self, place: Place, message: str) -> NoReturn:
+        raise ConfigError(f"{self._where(place)}{message}")

@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Iterator
 from typing import NamedTuple
 
-Path = tuple[str | int, ...]
+Place = tuple[str | int, ...]
 """Keys from the top of the document downward, and numbers, from 0, of the items of lists."""
 
 _TOKEN = re.compile(
@@ -32,19 +32,19 @@ class _Token(NamedTuple):
 _END = _Token(None, "", 0)
 
 
-def places_of(text: str) -> dict[Path, int]:
+def places_of(text: str) -> dict[Place, int]:
     """Return the line, from 1, in which each table, key and list item of a valid TOML text begins."""
     return _Walk(text).places
 
 
 class _Walk:
     def __init__(self, text: str) -> None:
-        self.places: dict[Path, int] = {}
+        self.places: dict[Place, int] = {}
         # How many tables each list of tables has so far, less one: the number of the last.
-        self._last: dict[Path, int] = {}
+        self._last: dict[Place, int] = {}
         self._tokens = _tokens(text)
         self._next = next(self._tokens, _END)
-        table: Path = ()
+        table: Place = ()
         while self._skip_lines() is not _END:
             if self._next.text == "[":
                 table = self._header()
@@ -60,27 +60,27 @@ class _Walk:
             self._take()
         return self._next
 
-    def _note(self, path: Path, line: int) -> None:
+    def _note(self, place: Place, line: int) -> None:
         # What comes up again was made by its first mention.
-        self.places.setdefault(path, line)
+        self.places.setdefault(place, line)
 
-    def _header(self) -> Path:
+    def _header(self) -> Place:
         line = self._take().line
         several = self._next.text == "["
-        path: Path = ()
+        place: Place = ()
         for key in self._keys("]"):
-            if path in self._last:
-                path = *path, self._last[path]
-            path = *path, key
-            self._note(path, line)
+            if place in self._last:
+                place = *place, self._last[place]
+            place = *place, key
+            self._note(place, line)
         if several:
-            self._last[path] = self._last.get(path, -1) + 1
-        if path in self._last:
-            path = *path, self._last[path]
-            self._note(path, line)
+            self._last[place] = self._last.get(place, -1) + 1
+        if place in self._last:
+            place = *place, self._last[place]
+            self._note(place, line)
         if several:
             self._take()
-        return path
+        return place
 
     def _keys(self, end: str) -> Iterator[str]:
         """Read the parts of a key up to the sign behind it."""
@@ -91,20 +91,20 @@ class _Walk:
             elif token.kind == "word":
                 yield token.text
 
-    def _assignment(self, table: Path) -> None:
+    def _assignment(self, table: Place) -> None:
         line = self._next.line
         for key in self._keys("="):
             table = *table, key
             self._note(table, line)
         self._value(table)
 
-    def _value(self, path: Path) -> None:
+    def _value(self, place: Place) -> None:
         if self._next.text == "[":
             self._take()
             number = 0
             while self._skip_lines() is not _END and self._next.text != "]":
-                self._note((*path, number), self._next.line)
-                self._value((*path, number))
+                self._note((*place, number), self._next.line)
+                self._value((*place, number))
                 number += 1
                 if self._skip_lines().text == ",":
                     self._take()
@@ -115,7 +115,7 @@ class _Walk:
                 if self._next.text == ",":
                     self._take()
                 else:
-                    self._assignment(path)
+                    self._assignment(place)
             self._take()
         else:
             # Numbers and dates are several tokens.

@@ -7,10 +7,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ndpresponder.places import Path, places_of
+from ndpresponder.places import Place, places_of
 
 
-def paths(value: Any, above: Path = ()) -> Iterator[Path]:
+def paths(value: Any, above: Place = ()) -> Iterator[Place]:
     """Yield the path of everything that a document has."""
     inside: list[tuple[str | int, Any]] = []
     if isinstance(value, dict):
