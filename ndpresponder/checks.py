@@ -13,7 +13,7 @@ from ipaddress import IPv6Address, IPv6Network
 
 from .docker import Described
 from .hearing import Conclusion, Heard, conclude
-from .host import Chain, Facts, Firewall
+from .host import OURS, Chain, Facts, Firewall
 from .log import some
 from .netlink import NUD_FAILED, NUD_INCOMPLETE, Route
 
@@ -22,7 +22,6 @@ _MOST_MENDED = 8
 """How many commands a finding has."""
 _LARGEST_TABLE = 65536
 """Neighbor entries that a host with little memory can afford: each takes about half a kilobyte."""
-_OURS = "ndpresponder"
 _UNIQUE_LOCAL = IPv6Network("fc00::/7")
 
 
@@ -258,8 +257,8 @@ def _path(chain: Chain) -> str:
 
 def _responders(facts: Facts) -> Finding:
     name = "responders"
-    ours = [each for each in facts.responders if each.name == _OURS]
-    others = [each for each in facts.responders if each.name != _OURS]
+    ours = [each for each in facts.responders if each.name == OURS]
+    others = [each for each in facts.responders if each.name != OURS]
     proxied = [each for each in facts.proxied if any(each in prefix for prefix in facts.prefixes)]
     problems = [f"{each.name} (pid {each.pid}) answers" for each in others]
     mend = [f"kill {each.pid}" for each in others]
@@ -269,12 +268,12 @@ def _responders(facts: Facts) -> Finding:
     if problems:
         problems[-1] += ", from an address of this host, which a provider's filter may drop"
     if len(ours) > 1:
-        problems.append(f"{len(ours)} times {_OURS} answers")
+        problems.append(f"{len(ours)} times {OURS} answers")
         mend += (f"kill {each.pid}" for each in ours[1:])
     if problems:
         # Another one alone can be all that is needed where nothing is filtered.
         return Finding(name, Level.FAIL if ours else Level.WARN, "; ".join(problems), tuple(mend))
-    return Finding(name, Level.PASS, f"{_OURS} (pid {ours[0].pid}) and nothing else" if ours else "none runs here")
+    return Finding(name, Level.PASS, f"{OURS} (pid {ours[0].pid}) and nothing else" if ours else "none runs here")
 
 
 def _gateway(facts: Facts) -> Finding:

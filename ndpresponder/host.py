@@ -16,14 +16,15 @@ from pathlib import Path
 from socket import if_nameindex, if_nametoindex
 from typing import Any, NamedTuple
 
-from .netlink import Neighbor, Neighbors, Survey
+from .netlink import AUTO, Neighbor, Neighbors, Survey
 
 _PROC = Path("/proc")
 _SYSCTL = _PROC / "sys/net/ipv6"
 # linux/capability.h
 _CAPABILITIES = {12: "CAP_NET_ADMIN", 13: "CAP_NET_RAW"}
 _OTHERS = ("ndppd", "npd6", "pndpd", "odhcpd")
-_OURS = "ndpresponder"
+OURS = "ndpresponder"
+"""The name of the Responders that are this program."""
 _PATIENCE = 10.0
 """Seconds that nft may take."""
 # What a rule can have in front of its verdict without choosing among packets.
@@ -182,14 +183,14 @@ def responder_of(words: Sequence[str], ifname: str) -> str | None:
     if names and names[0] in _OTHERS:
         return names[0]
     # A script: its interpreter, with options or without, comes first.
-    if _OURS not in names[:4] or not names[0].startswith((_OURS, "python")):
+    if OURS not in names[:4] or not names[0].startswith((OURS, "python")):
         return None
-    arguments = words[names.index(_OURS) + 1 :]
+    arguments = words[names.index(OURS) + 1 :]
     # Its commands end by themselves, and answer nothing.
     if arguments and not arguments[0].startswith("-"):
         return None
     uplink = _uplink_of(arguments)
-    return _OURS if uplink in (None, ifname, "auto") else None
+    return OURS if uplink in (None, ifname, AUTO) else None
 
 
 def _uplink_of(arguments: Sequence[str]) -> str | None:
