@@ -314,16 +314,15 @@ def read_advertisement(frame: bytes) -> Advertised | None:
     if destination[0] == 0xFF and flags & FLAG_SOLICITED:
         return None
 
-    options = []
+    link_address = None
     at = _OPTIONS
     while at < end:
         option_end = at + 8 * frame[at + 1]
         if option_end == at or option_end > end:
             return None
-        if frame[at] == OPTION_TARGET_LINK_ADDRESS:
-            options.append(frame[at + 2 : option_end])
+        if frame[at] == OPTION_TARGET_LINK_ADDRESS and link_address is None:
+            link_address = frame[at + 2 : option_end]
         at = option_end
-    link_address = options[0] if options else None
     # One of 6 octets is all that Ethernet has; a group, or all zeros, is nobody's.
     if link_address is not None and (len(link_address) != 6 or link_address[0] & 1 or not any(link_address)):
         link_address = None
