@@ -93,17 +93,18 @@ class Memberships:
     def _join(self, group: int) -> None:
         while self._roomy:
             try:
-                return self._join_with(self._roomy[-1], group)
+                self._join_with(self._roomy[-1], group)
             except OSError as error:
                 if error.errno not in (ENOMEM, ENOBUFS):
                     raise
                 self._roomy.pop()
+            else:
+                return
         with ExitStack() as undo:
             holder = undo.enter_context(socket(AF_INET6, SOCK_DGRAM))
             self._join_with(holder, group)
             self._roomy.append(holder)
             self._cleanup.push(undo.pop_all())
-        return None
 
     def _join_with(self, holder: socket, group: int) -> None:
         holder.setsockopt(IPPROTO_IPV6, IPV6_JOIN_GROUP, self._request(group))
