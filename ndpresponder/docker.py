@@ -8,7 +8,7 @@ The rules that hold here:
   looked at again. A filter for one network fails in Podman, where the actor of its events is the container.
 - Networks go by their name: one that was removed and made again has another id.
 - What the engine cannot be asked for stays as it was last known. Only its word ends an answer.
-- The thread says nothing and changes nothing: it hands over whole, immutable states, and `publish` and `report` are for
+- The thread says nothing and changes nothing: it hands over whole, immutable states, and `rules` and `report` are for
   whoever takes them.
 
 A sidecar has the socket's file mounted. An engine that made that file anew leaves behind a mount of one that is
