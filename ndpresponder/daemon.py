@@ -109,7 +109,7 @@ class _Daemon:
                 task.cancel()
             await self._end(list(self._stations))
             self._expose(None)
-            self._watch({})
+            self._watch_engine({})
 
     # Interfaces
 
@@ -191,7 +191,7 @@ class _Daemon:
         self._expose(listener)
         self._control.admit(config.control_group)
         self._remark(config.interfaces)
-        self._watch(_networks(config))
+        self._watch_engine(_networks(config))
         for ifname in changed:
             self._stations[ifname].reconfigure(wanted[ifname], self._containers)
         for station in new:
@@ -229,9 +229,9 @@ class _Daemon:
     async def _follow_containers(self) -> None:
         """Have the engine watched, once answering has begun."""
         await self._shared.answering.wait()
-        self._watch(_networks(self._config))
+        self._watch_engine(_networks(self._config))
 
-    def _watch(self, networks: dict[str, bool]) -> None:
+    def _watch_engine(self, networks: dict[str, bool]) -> None:
         """Have the engine watched for these networks from now on, in a thread."""
         loop = asyncio.get_running_loop()
         if not networks:
