@@ -71,6 +71,30 @@ def assert_all_are_answered(lab: Lab, daemon: Printing, addresses: list[str], re
     assert [line for line in events(daemon) if line["level"] != "info"] == []
 
 
+def assert_followed(lab: Lab, record: Record, **changes: Callable[[], None]) -> None:
+    """Let CHANGING come and go, by two changes; assert that this shows soon, and never in the answers for LASTING."""
+    (coming, come), (going, go) = changes.items()
+    to_answer, to_silence = [], []
+    with Solicitor(lab, LASTING) as lasting, Solicitor(lab, CHANGING) as changing:
+        lasting.first_answer(LASTING)
+        lasting.follow(LASTING)
+        for _ in range(ROUNDS):
+            changing.follow(CHANGING)
+            come()
+            came = time.monotonic()
+            to_answer.append(changing.first_answer(CHANGING) - came)
+            go()
+            went = time.monotonic()
+            to_silence.append(changing.last_answer(CHANGING) - went)
+        lost = lasting.lost()
+
+    record(f"from {coming} to answer", *to_answer)
+    record(f"from {going} to silence", *to_silence)
+    assert max(to_answer) < ANSWERED_WITHIN
+    assert max(to_silence) < SILENT_WITHIN
+    assert lost == {}
+
+
 def remember_elsewhere(lab: Lab, address: str, state: str) -> None:
     """Let the router know an address from where it lived before."""
     lab.router.ip(f"neighbor replace {address} lladdr {NOBODYS_MAC} nud {state} dev lan")
@@ -113,27 +137,8 @@ def test_containers_that_are_there_at_the_start(lab: Lab, engine: Engine, start:
 def test_a_container_that_starts_and_stops(lab: Lab, engine: Engine, start: Start, record: Record) -> None:
     engine.run("lasting", EXPOSED.name, LASTING)
     engine.create("changing", EXPOSED.name, CHANGING)
-    to_answer, to_silence = [], []
     start("-N", EXPOSED.name)
-    with Solicitor(lab, LASTING) as lasting, Solicitor(lab, CHANGING) as changing:
-        lasting.first_answer(LASTING)
-        lasting.follow(LASTING)
-        for _ in range(ROUNDS):
-            changing.follow(CHANGING)
-            engine.start("changing")
-            started = time.monotonic()
-            to_answer.append(changing.first_answer(CHANGING) - started)
-
-            engine.stop("changing")
-            stopped = time.monotonic()
-            to_silence.append(changing.last_answer(CHANGING) - stopped)
-        lost = lasting.lost()
-
-    record("from start to answer", *to_answer)
-    record("from stop to silence", *to_silence)
-    assert max(to_answer) < ANSWERED_WITHIN
-    assert max(to_silence) < SILENT_WITHIN
-    assert lost == {}
+    assert_followed(lab, record, start=lambda: engine.start("changing"), stop=lambda: engine.stop("changing"))
 
 
 @on_the_host_and_as_a_sidecar
@@ -195,27 +200,13 @@ def test_a_container_that_is_connected_and_disconnected(lab: Lab, engine: Engine
     engine.create_network(ONLY_IPV4)
     engine.run("lasting", EXPOSED.name, LASTING)
     engine.run("changing", ONLY_IPV4.name)
-    to_answer, to_silence = [], []
     daemon = start("-N", EXPOSED.name, "-N", ONLY_IPV4.name)
-    with Solicitor(lab, LASTING) as lasting, Solicitor(lab, CHANGING) as changing:
-        lasting.first_answer(LASTING)
-        lasting.follow(LASTING)
-        for _ in range(ROUNDS):
-            changing.follow(CHANGING)
-            engine.connect(EXPOSED.name, "changing", CHANGING)
-            connected = time.monotonic()
-            to_answer.append(changing.first_answer(CHANGING) - connected)
-
-            engine.disconnect(EXPOSED.name, "changing")
-            disconnected = time.monotonic()
-            to_silence.append(changing.last_answer(CHANGING) - disconnected)
-        lost = lasting.lost()
-
-    record("from connect to answer", *to_answer)
-    record("from disconnect to silence", *to_silence)
-    assert max(to_answer) < ANSWERED_WITHIN
-    assert max(to_silence) < SILENT_WITHIN
-    assert lost == {}
+    assert_followed(
+        lab,
+        record,
+        connect=lambda: engine.connect(EXPOSED.name, "changing", CHANGING),
+        disconnect=lambda: engine.disconnect(EXPOSED.name, "changing"),
+    )
     assert [line for line in events(daemon) if line["level"] != "info"] == []
 
 

@@ -138,7 +138,8 @@ def test_inside_it_tells_what_it_is_at(engine: Engine) -> None:
         [line] = client.exec_start(asked).splitlines()
     [interface] = json.loads(line)["interfaces"]
     assert interface["interface"] == "eth0"
-    assert EXPOSED.name in json.dumps(interface)
+    [network] = interface["networks"]
+    assert (network["network"], network["addresses"]) == (EXPOSED.name, 1)
 
 
 def test_its_health_is_that_of_the_thread_that_answers(engine: Engine) -> None:
