@@ -8,6 +8,7 @@ import re
 import socket
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from ndpresponder import __version__
 from ndpresponder.addresses import AddressSet
 from ndpresponder.config import parse_addresses
 from ndpresponder.file import INTERFACE_KEYS, PROCESS_KEYS
-from ndpresponder.filter import compile_filter, disassemble, numbers
+from ndpresponder.filter import Instruction, compile_filter, disassemble, numbers
 from ndpresponder.station import interfaces
 
 PREFIX = "2001:db8::/112"
@@ -146,9 +147,8 @@ def test_options_before_a_command_are_refused(options: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(("options", "wording"), [((), disassemble), (("--ddd",), numbers)])
-def test_filter(options: tuple[str, ...], wording: object) -> None:
+def test_filter(options: tuple[str, ...], wording: Callable[[Sequence[Instruction]], str]) -> None:
     entries, _ = parse_addresses([PREFIX], ["2001:db8::e000/120"])
-    assert callable(wording)
 
     done = ndpresponder("filter", "-n", PREFIX, "-x", "2001:db8::e000/120", *options, level="DEBUG")
 

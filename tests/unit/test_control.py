@@ -4,6 +4,7 @@ import asyncio
 import grp
 import json
 import os
+import select
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing, suppress
@@ -192,7 +193,9 @@ def test_a_client_that_does_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
                     len((await reply_to(reader, writer, b'{"version": 1, "request": "status"}\n'))["text"]) == 1_000_000
                 )
                 writer.close()
-            await asyncio.sleep(0.7)
+            given_up = select.poll()
+            given_up.register(slow, select.POLLHUP)
+            assert await asyncio.to_thread(given_up.poll, 5000)
             assert asked == 4
             slow.settimeout(5)
             left = 0
