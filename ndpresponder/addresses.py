@@ -31,9 +31,9 @@ class Uses:
 class Rule:
     """Answer for a prefix.
 
-    `source` says where the rule comes from ("static"). `lives_here` is true for an address that is known to
-    be held by something behind this host, as opposed to a prefix that is answered for whether or not
-    anybody is there. `uses` is where its answers are counted, together with those of other rules or not.
+    `source` says where the rule comes from ("static", "docker:web"). `lives_here` is true for an address that is known
+    to be held by something behind this host, as opposed to a prefix that is answered for whether or not anybody is
+    there. `uses` is where its answers are counted, together with those of other rules or not.
     """
 
     prefix: IPv6Network

@@ -66,9 +66,10 @@ class ConfigError(ValueError):
 class Interface:
     """What to answer on one interface, and how.
 
-    `remarks` are things to tell the operator, none of them fatal. `few_groups` is the size up to which the groups of
-    a prefix are joined. `keep_gateway` is whether to look after the gateway's neighbor entry, `announce` whether to
-    announce what is known to live here.
+    `entries` are what is answered for and what is not, `router` and `override` say with which flags. `wait` is whether
+    a missing interface is waited for, or an error. `remarks` are things to tell the operator, none of them fatal.
+    `few_groups` is the size, in addresses, up to which the groups of a prefix are joined. `keep_gateway` is whether to
+    look after the gateway's neighbor entry, `announce` whether to announce what is known to live here.
     `docker_networks` are the names of those whose containers are answered for, `docker_unique_local` is whether that
     includes their unique-local addresses.
     """
