@@ -1,10 +1,14 @@
 """What all tests share: how hypothesis runs, in which order tests do, and what one needs that is not everywhere."""
 
 import os
+from compileall import compile_dir
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 from namespaces import sweep
+
+import ndpresponder
 
 # The machines that run this are shared: how long one example takes says nothing.
 settings.register_profile("ndpresponder", deadline=None)
@@ -34,6 +38,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     items.sort(key=minutes, reverse=True)
     items[:] = [item for worker in reversed(range(workers)) for item in items[worker::workers]]
+
+
+def pytest_configure() -> None:
+    """Compile the program, as installing it does: where Python is told to write no bytecode, each start would do it."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        compile_dir(Path(ndpresponder.__file__).parent, quiet=1)
 
 
 def pytest_unconfigure() -> None:

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from compileall import compile_dir
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from ipaddress import IPv6Address, IPv6Network
@@ -26,6 +27,7 @@ from typing import Any, Self
 
 from namespaces import Namespace, connect, end, run, sweep
 
+import ndpresponder as package
 from ndpresponder.addresses import AddressSet, Rule
 from ndpresponder.filter import compile_filter
 from ndpresponder.link import Link
@@ -522,6 +524,8 @@ def main() -> None:
     # make and timeout end a program so: what is running in the namespaces must end with it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sweep()
+    # As installing it does: where Python is told to write no bytecode, each start would compile it anew.
+    compile_dir(Path(package.__file__).parent, quiet=1)
     with ExitStack() as stack:
         bed = Bed(stack)
         others = busy((bed.asking_core, bed.answering_core))
