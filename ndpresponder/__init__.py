@@ -14,7 +14,8 @@ A map of the rooms. Each imports only from those above it.
     log         what the program says
     config      what the operator wrote, validated
     places      in which line of a TOML text a key stands
-    docker      what containers hold, asked of the engine in threads of its own
+    containers  what is known of what containers hold
+    docker      the same, asked of the engine in threads of its own
     claim       by which process a configuration file is in use
     systemd     what the service manager is told
     control     the socket where the daemon is asked what it is at

@@ -14,9 +14,10 @@ from ipaddress import IPv6Address
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import __version__, docker, log, netlink, state
+from . import __version__, log, netlink, state
 from .claim import DIRECTORY
 from .config import Config, ConfigError, Endpoint, Interface
+from .containers import State
 from .control import Reply, Request, RequestError, Server
 from .responder import Tally
 from .station import Counts, DaemonError, Station
@@ -24,7 +25,7 @@ from .systemd import ServiceManager
 from .uplink import Shared
 
 if TYPE_CHECKING:
-    from . import metrics
+    from . import docker, metrics
 
 _RETRY_LISTENING = 30.0
 """Seconds until netlink is tried again, if there is none to listen to; and between two looks without it."""
@@ -68,7 +69,7 @@ class _Daemon:
         self._counts: dict[str, Counts] = {}
         self._stations = {interface.ifname: self._station(interface) for interface in config.interfaces}
         self._serving: dict[str, asyncio.Task[NoReturn]] = {}
-        self._containers = docker.State()
+        self._containers = State()
         self._watcher: docker.Watcher | None = None
         self._manager = ServiceManager()
         self._listener: metrics.Listener | None = None
@@ -165,11 +166,14 @@ class _Daemon:
     async def _become(self, config: Config) -> None:
         """Do as this says from now on, all of it; or, with a DaemonError, nothing."""
         wanted = {interface.ifname: interface for interface in config.interfaces}
-        if _networks(config) and not docker.is_installed():
-            raise DaemonError(
-                "docker-network needs the Docker SDK for Python: "
-                "pip install 'ndpresponder[docker]', or apt install python3-docker"
-            )
+        if _networks(config):
+            from . import docker  # noqa: PLC0415 - only who wants it pays for it
+
+            if not docker.is_installed():
+                raise DaemonError(
+                    "docker-network needs the Docker SDK for Python: "
+                    "pip install 'ndpresponder[docker]', or apt install python3-docker"
+                )
         listener = self._listen_for_scrapes(config.metrics)
         new = [self._station(wanted[ifname]) for ifname in wanted.keys() - self._stations.keys()]
         try:
@@ -237,12 +241,13 @@ class _Daemon:
         if not networks:
             if self._watcher:
                 self._watcher.stop()
-            self._watcher, self._containers = None, docker.State()
+            self._watcher, self._containers = None, State()
         elif self._watcher:
             self._watcher.follow(networks)
         elif self._shared.answering.is_set():
+            from . import docker  # noqa: PLC0415 - only who wants it pays for it
 
-            def hand_over(state: docker.State) -> None:
+            def hand_over(state: State) -> None:
                 # The loop may have ended before the thread.
                 with suppress(RuntimeError):
                     loop.call_soon_threadsafe(self._heed, watcher, state)
@@ -250,14 +255,16 @@ class _Daemon:
             watcher = self._watcher = docker.Watcher(networks, hand_over)
             watcher.start()
 
-    def _heed(self, watcher: docker.Watcher, state: docker.State) -> None:
+    def _heed(self, watcher: "docker.Watcher", state: State) -> None:
         """Answer for what containers hold now."""
+        from .docker import report  # noqa: PLC0415 - it is there, since it called
+
         if watcher is not self._watcher:
             return
         before, self._containers = self._containers, state
         for station in self._stations.values():
             station.follow_containers(state)
-        docker.report(before, state)
+        report(before, state)
         if state.fatal:
             self._fail(DaemonError(state.fatal))
 

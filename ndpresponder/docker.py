@@ -23,7 +23,7 @@ import re
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
@@ -32,10 +32,7 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 from . import log
-from .addresses import Rule
-
-DOCKER = "docker"
-"""The source of what containers hold, in an AddressBook."""
+from .containers import Held, Network, State, rules
 
 _UNIQUE_LOCAL = 0xFC00 >> 9  # fc00::/7
 _LINK_LOCAL = 0xFE80 >> 6  # fe80::/10
@@ -51,18 +48,6 @@ _LONGEST_CHUNK = 1 << 16
 """Octets of the stream that are taken at once, whatever length the engine announces."""
 _LONGEST_REASON = 200
 """Characters of an engine's error that are repeated in the log."""
-
-
-class Held(NamedTuple):
-    """What the containers of a network hold, and how many addresses were left out."""
-
-    addresses: frozenset[IPv6Address]
-    unique_local: int = 0
-    """Left out because they are unique-local (RFC 4193)."""
-    malformed: int = 0
-    """Left out because they are no unicast IPv6 addresses."""
-    on_link: str = ""
-    """The network's driver, if it plugs containers into the uplink's link, where they answer for themselves."""
 
 
 def addresses_of(network: object, *, unique_local: bool) -> Held:
@@ -184,44 +169,6 @@ def _subnet(text: object) -> IPv6Network | None:
         return IPv6Network(text, strict=False) if isinstance(text, str) else None
     except ValueError:
         return None
-
-
-class Network(NamedTuple):
-    """What is known of one network."""
-
-    held: Held | None
-    """None: there is no network of this name."""
-    obstacle: str = ""
-    """Why the last look was in vain, if it was; `held` is what was known before."""
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """All that is known at a moment. It is handed over whole."""
-
-    networks: Mapping[str, Network] = field(default_factory=dict)
-    """By name; those that have never been looked at are missing."""
-    obstacle: str = ""
-    """Why the engine cannot be asked, if it cannot; `networks` is what was known before."""
-    deaf: str = ""
-    """Why the engine does not tell of events, if it refuses to; it is asked every now and then."""
-    fatal: str = ""
-    """Why there is no use in going on, if there is none."""
-
-
-def rules(state: State, names: Iterable[str]) -> Iterator[Rule]:
-    """Yield what to answer for where the networks of these names are followed."""
-    for name in names:
-        network = state.networks.get(name)
-        if network and network.held:
-            source = source_of(name)
-            for address in network.held.addresses:
-                yield Rule(IPv6Network((int(address), 128)), source, lives_here=True)
-
-
-def source_of(name: str) -> str:
-    """Return what rules for the network of this name have as their source."""
-    return f"{DOCKER}:{name}"
 
 
 def report(before: State, now: State) -> None:

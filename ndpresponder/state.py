@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network
 from typing import Any
 
-from . import docker
 from .addresses import AddressSet, Refusal, Rule, Uses
 from .config import Interface
+from .containers import State, source_of
 from .gateway import Gateway
 from .packet import FLAG_OVERRIDE, FLAG_ROUTER, FLAG_SOLICITED, solicit
 from .policy import Policy
@@ -44,7 +44,7 @@ class Watched:
     uses: Callable[[IPv6Network | str], Uses]
 
 
-def interface(watched: Watched, containers: docker.State, now: float) -> Document:
+def interface(watched: Watched, containers: State, now: float) -> Document:
     """Describe an interface; `now` is the monotonic clock's time."""
     config, condition, tally = watched.config, watched.condition, watched.tally
 
@@ -59,7 +59,7 @@ def interface(watched: Watched, containers: docker.State, now: float) -> Documen
         "prefixes": [{"prefix": str(prefix), **used(prefix)} for prefix in dict.fromkeys(config.prefixes)],
         "excluded": [str(entry.prefix) for entry in config.entries if isinstance(entry, Refusal)],
         "networks": [
-            {"network": name, "addresses": _held(containers, name), **used(docker.source_of(name))}
+            {"network": name, "addresses": _held(containers, name), **used(source_of(name))}
             for name in config.docker_networks
         ],
         "answered": tally.answered,
@@ -70,7 +70,7 @@ def interface(watched: Watched, containers: docker.State, now: float) -> Documen
     }
 
 
-def daemon(interfaces: Iterable[Document], containers: docker.State, file: str | None, uptime: float) -> Document:
+def daemon(interfaces: Iterable[Document], containers: State, file: str | None, uptime: float) -> Document:
     """Describe a daemon; `file` is the configuration file, if there is one."""
     return {"file": file, "uptime": round(uptime, 3), "engine": containers.obstacle, "interfaces": list(interfaces)}
 
@@ -139,7 +139,7 @@ def _gateway(address: IPv6Address, gateway: Gateway | None) -> Document:
     return {"address": str(address), "state": state, "mac": mac.hex(":") if mac else None}
 
 
-def _held(containers: docker.State, name: str) -> int | None:
+def _held(containers: State, name: str) -> int | None:
     """Count what containers hold on a network; None for one that there is not."""
     network = containers.networks.get(name)
     return len(network.held.addresses) if network and network.held else None

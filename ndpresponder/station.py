@@ -10,9 +10,10 @@ from ipaddress import IPv6Network
 from socket import if_nameindex
 from typing import NoReturn
 
-from . import docker, log, netlink
+from . import log, netlink
 from .addresses import AddressBook, AddressSet, Refusal, Rule, Uses
 from .config import STATIC, Interface, Multicast
+from .containers import DOCKER, State, rules, source_of
 from .link import Link, NotEthernetError
 from .responder import Tally, deaf_minutes
 from .uplink import Condition, News, Shared, Uplink, wait
@@ -110,22 +111,22 @@ class Station:
             # However often it is lost: this is no busy loop.
             await asyncio.sleep(_PAUSE)
 
-    def reconfigure(self, config: Interface, containers: docker.State) -> None:
+    def reconfigure(self, config: Interface, containers: State) -> None:
         """Do as this says from now on."""
         self.config = config
         self._publish(STATIC, config.entries)
-        self._publish(docker.DOCKER, docker.rules(containers, config.docker_networks))
+        self._publish(DOCKER, rules(containers, config.docker_networks))
         if self._uplink:
             self._uplink.reconfigure(config)
         # What is no longer answered for is no longer counted either, or reloads could make this grow.
-        self.retire({*config.prefixes, *map(docker.source_of, config.docker_networks)})
+        self.retire({*config.prefixes, *map(source_of, config.docker_networks)})
         # Whether to go on waiting may have changed.
         self._news.link.set()
         self._news.uplink.set()
 
-    def follow_containers(self, containers: docker.State) -> None:
+    def follow_containers(self, containers: State) -> None:
         """Answer for what containers hold now."""
-        if self._publish(docker.DOCKER, docker.rules(containers, self.config.docker_networks)) and self._uplink:
+        if self._publish(DOCKER, rules(containers, self.config.docker_networks)) and self._uplink:
             self._uplink.update()
 
     def _publish(self, source: str, entries: Iterable[Rule | Refusal]) -> bool:
@@ -174,7 +175,7 @@ class Station:
 
     def uses_by_source(self) -> dict[str, Uses]:
         """Return what was answered by the rules of each source of the configuration, since the start of the process."""
-        named = [*([STATIC] if self.config.prefixes else []), *map(docker.source_of, self.config.docker_networks)]
+        named = [*([STATIC] if self.config.prefixes else []), *map(source_of, self.config.docker_networks)]
         uses = {source: self._former.get(source, Uses()) for source in named}
         for origin, more in self._uses.items():
             source = _source(origin)

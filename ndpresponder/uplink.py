@@ -20,7 +20,7 @@ from . import log, netlink
 from .addresses import AddressBook, AddressSet, Refusal, Rule
 from .announce import Announcer
 from .config import FEW_GROUPS, Interface, Multicast
-from .docker import source_of
+from .containers import source_of
 from .filter import Filter
 from .gateway import Gateway, Keeper
 from .link import Link

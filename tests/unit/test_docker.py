@@ -9,7 +9,8 @@ from fake_engine import GATEWAY
 
 from ndpresponder import log
 from ndpresponder.addresses import Rule
-from ndpresponder.docker import Held, Network, State, Timing, addresses_of, delays, report, rules, subnets_of
+from ndpresponder.containers import Held, Network, State, rules
+from ndpresponder.docker import Timing, addresses_of, delays, report, subnets_of
 
 NO_NETWORK = "the engine's answer is no network"
 

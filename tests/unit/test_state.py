@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from ndpresponder import docker, state
+from ndpresponder import state
 from ndpresponder.addresses import AddressSet, Refusal, Rule, Uses
 from ndpresponder.config import Interface, Multicast
-from ndpresponder.docker import Held, Network, source_of
+from ndpresponder.containers import Held, Network, State, source_of
 from ndpresponder.gateway import Gateway
 from ndpresponder.policy import Override
 from ndpresponder.responder import Tally
@@ -26,7 +26,7 @@ USES: dict[IPv6Network | str, Uses] = {
     source_of("web"): Uses(1, 40.0),
     source_of("mail"): Uses(),
 }
-CONTAINERS = docker.State(
+CONTAINERS = State(
     {
         "web": Network(Held(frozenset({IPv6Address("2001:db8:1::2"), IPv6Address("2001:db8:1::3")}))),
         "mail": Network(None),
@@ -102,7 +102,7 @@ def test_an_interface() -> None:
 
 @pytest.mark.parametrize(("obstacle", "reason"), [("No such device", "No such device"), ("", None)])
 def test_one_that_is_waited_for(obstacle: str, reason: str | None) -> None:
-    assert state.interface(watched(None, obstacle, multicast=Multicast.MRD), docker.State(), 100.0) == {
+    assert state.interface(watched(None, obstacle, multicast=Multicast.MRD), State(), 100.0) == {
         "interface": "auto",
         "state": "waiting",
         "reason": reason,

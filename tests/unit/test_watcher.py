@@ -17,7 +17,8 @@ import pytest
 from fake_engine import Engine, Reply
 from lab import wait_until
 
-from ndpresponder.docker import Held, Network, State, Timing, Watcher
+from ndpresponder.containers import Held, Network, State
+from ndpresponder.docker import Timing, Watcher
 
 # The SDK leaves a socket that could not connect to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
