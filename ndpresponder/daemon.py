@@ -170,10 +170,7 @@ class _Daemon:
             from . import docker  # noqa: PLC0415 - only who wants it pays for it
 
             if not docker.is_installed():
-                raise DaemonError(
-                    "docker-network needs the Docker SDK for Python: "
-                    "pip install 'ndpresponder[docker]', or apt install python3-docker"
-                )
+                raise DaemonError(docker.NO_SDK)
         listener = self._listen_for_scrapes(config.metrics)
         new = [self._station(wanted[ifname]) for ifname in wanted.keys() - self._stations.keys()]
         try:

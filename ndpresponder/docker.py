@@ -49,6 +49,11 @@ _LONGEST_CHUNK = 1 << 16
 _LONGEST_REASON = 200
 """Characters of an engine's error that are repeated in the log."""
 
+NO_SDK = (
+    "docker-network (-N) needs the Docker SDK for Python: "
+    "pip install 'ndpresponder[docker]', or apt install python3-docker"
+)
+
 
 def addresses_of(network: object, *, unique_local: bool) -> Held:
     """Read a network as the engine's inspection describes it: the IPv6 addresses of its containers.
@@ -139,7 +144,7 @@ def describe(names: Iterable[str]) -> list[Described]:
     try:
         import docker  # noqa: PLC0415 - a third of the program's memory, with -N only
     except ImportError as error:
-        raise EngineError(_no_sdk(error)) from error
+        raise EngineError(f"{NO_SDK} ({error})") from error
     try:
         with closing(docker.from_env(version="auto", timeout=Timing.reply).api) as client:
             return [_describe(client, name, docker.errors.NotFound) for name in names]
@@ -315,7 +320,7 @@ class Watcher:
         try:
             import docker  # noqa: F401, PLC0415 - a third of the program's memory, with -N only
         except ImportError as error:
-            self._become(State(fatal=_no_sdk(error)))
+            self._become(State(fatal=f"{NO_SDK} ({error})"))
             return
         heard = True
         while not self._stopping.is_set():
@@ -417,13 +422,6 @@ class _Listener(Thread):
                 for _ in response.iter_content(_LONGEST_CHUNK):
                     self._news.set()
         self._news.set()
-
-
-def _no_sdk(error: ImportError) -> str:
-    return (
-        f"-N needs the Docker SDK for Python ({error}): "
-        "pip install 'ndpresponder[docker]', or apt install python3-docker"
-    )
 
 
 def _socket_path() -> str:

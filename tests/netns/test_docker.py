@@ -188,8 +188,9 @@ def test_without_the_sdk(wire: Wire) -> None:
     program = wire.start("-c", without, "-i", "eth0", "-N", NETWORK, "--no-announce")
     assert program.wait() == 1
     assert events(program)[-1]["message"] == (
-        "-N needs the Docker SDK for Python (import of docker halted; None in sys.modules): "
-        "pip install 'ndpresponder[docker]', or apt install python3-docker"
+        "docker-network (-N) needs the Docker SDK for Python: "
+        "pip install 'ndpresponder[docker]', or apt install python3-docker "
+        "(import of docker halted; None in sys.modules)"
     )
 
 

@@ -374,6 +374,19 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
         yield engine
 
 
+def test_networks_without_the_sdk(configured: Configured) -> None:
+    without = "import sys; sys.modules['docker'] = None; from ndpresponder import cli; cli.main()"
+    configured.path.write_text(ETH0)
+    configured.program = configured.wire.start("-c", without, "--config", str(configured.path))
+    event(configured.program, "ready")
+
+    assert configured.reload(ETH0 + 'docker-network = ["web"]\n')["reason"] == (
+        "docker-network (-N) needs the Docker SDK for Python: "
+        "pip install 'ndpresponder[docker]', or apt install python3-docker"
+    )
+    assert configured.wire.ask(TARGET) == [advertise()]
+
+
 def test_networks_come_and_go(configured: Configured, engine: Engine, ear: socket.socket) -> None:
     web = '[[interface]]\nifname = "eth0"\ndocker-network = "web"\nannounce = false\n'
     configured.path.write_text(web)
