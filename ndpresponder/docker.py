@@ -201,7 +201,7 @@ def report(before: State, now: State) -> None:
 def _report(name: str, before: Network | None, now: Network) -> None:
     if now.obstacle:
         if before is None or now.obstacle != before.obstacle:
-            log.warning("network", f"network {name}: {now.obstacle}", network=name, reason=now.obstacle)
+            _warn(name, now.obstacle, now.obstacle)
         return
     old = (before and before.held) or Held(frozenset())
     new = now.held or Held(frozenset())
@@ -230,20 +230,19 @@ def _report(name: str, before: Network | None, now: Network) -> None:
             reason="unique-local",
         )
     if new.on_link and not old.on_link:
-        log.warning(
-            "network",
-            f"network {name}: not answered for: its driver is {new.on_link}, with which containers are on the "
-            "uplink's own link and answer for themselves",
-            network=name,
-            reason=new.on_link,
+        _warn(
+            name,
+            f"not answered for: its driver is {new.on_link}, with which containers are on the uplink's own link and "
+            "answer for themselves",
+            new.on_link,
         )
     if new.malformed and not old.malformed:
-        log.warning(
-            "network",
-            f"network {name}: what {new.malformed} containers hold is no unicast IPv6 address; not answered for",
-            network=name,
-            reason="malformed",
-        )
+        who = "1 container holds" if new.malformed == 1 else f"{new.malformed} containers hold"
+        _warn(name, f"what {who} is no unicast IPv6 address; not answered for", "malformed")
+
+
+def _warn(name: str, what: str, reason: str) -> None:
+    log.warning("network", f"network {name}: {what}", network=name, reason=reason)
 
 
 @dataclass(frozen=True)

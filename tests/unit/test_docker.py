@@ -193,9 +193,15 @@ ABSENT = State({"web": Network(None)})
                     "network web: unique-local addresses are not answered for, 2 at present "
                     "(--docker-unique-local answers for them too)"
                 ),
-                "warn: network web: what 1 containers hold is no unicast IPv6 address; not answered for",
+                "warn: network web: what 1 container holds is no unicast IPv6 address; not answered for",
             ],
             id="left-out",
+        ),
+        pytest.param(
+            WEB,
+            State({"web": Network(held("2001:db8::2", malformed=2))}),
+            ["warn: network web: what 2 containers hold is no unicast IPv6 address; not answered for"],
+            id="malformed",
         ),
         pytest.param(
             WEB,
