@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 from itertools import pairwise
 from pathlib import Path
 from signal import SIGCONT, SIGSTOP
@@ -126,6 +127,16 @@ def test_with_less_it_still_answers(lab: Lab, engine: Engine) -> None:
 
 
 # How it fares
+
+
+def test_metrics(lab: Lab, engine: Engine) -> None:
+    sidecar = Sidecar(engine, "-i", "eth0", "-N", EXPOSED.name, "--metrics", "[::1]:9108")
+    event(sidecar, "metrics", timeout=20)
+    with lab.vps.entered():
+        connection = HTTPConnection("::1", 9108, timeout=5)
+        connection.request("GET", "/metrics")
+    scraped = connection.getresponse().read().decode()
+    assert 'ndpresponder_interface_up{interface="eth0"} 1.0' in scraped.splitlines()
 
 
 def test_inside_it_tells_what_it_is_at(engine: Engine) -> None:
