@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from ndpresponder import __version__
 
 ROOT = Path(__file__).parents[2]
@@ -24,6 +26,22 @@ def test_the_package_has_this_version() -> None:
 def test_ci_runs_what_the_readme_tells_to_run() -> None:
     assert "\n    make test\n" in (ROOT / "README.md").read_text()
     assert (ROOT / ".ci/run").read_text().splitlines()[-1] == "exec make test"
+
+
+def headings(document: Path) -> set[str]:
+    """The headings of a document as they stand in links."""
+    found = re.findall(r"^#+ (.*)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in found}
+
+
+@pytest.mark.parametrize(
+    "document", [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")], ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_each_link_leads_somewhere(document: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", document.read_text())
+    targets = [(document.parent / path if path else document, heading) for path, heading in links]
+    assert [str(path) for path, _ in targets if not path.exists()] == []
+    assert [heading for path, heading in targets if heading and heading not in headings(path)] == []
 
 
 def logged() -> Iterator[tuple[str, str, list[str]]]:
