@@ -108,6 +108,11 @@ class Announcements:
     def __len__(self) -> int:
         return len(self._addresses)
 
+    @property
+    def claimed(self) -> int:
+        """How many of the addresses that live here another host has said it has."""
+        return len(self._claimed)
+
     def follow(self, addresses: frozenset[int], gateways: frozenset[IPv6Address]) -> None:
         """Take note of which addresses live here now, and who shall know."""
         for address in self._addresses - addresses:
@@ -203,6 +208,11 @@ class Announcer:
         self._sources: list[IPv6Address] = []
         self._wake = asyncio.Event()
         self._ear: Link | None = None
+
+    @property
+    def conflicts(self) -> int:
+        """How many of the addresses that live here another host has said it has."""
+        return self._announcements.claimed
 
     def follow(self, uplink: Snapshot, addresses: AddressSet) -> None:
         """Announce those of the addresses that live here, to the gateways of this uplink among others.

@@ -222,6 +222,11 @@ _METRICS = (
         lambda figures: {"": figures.condition.groups} if figures.condition else {},
     ),
     _Metric(
+        "ndpresponder_conflicting_addresses",
+        "Addresses that are announced because they live here, and that another host has, too.",
+        lambda figures: {"": figures.condition.conflicts} if figures.condition else {},
+    ),
+    _Metric(
         "ndpresponder_gateway_up",
         "Whether the gateway answers, or at least one of several; there is no value while there is none.",
         lambda figures: _gateway(figures.condition),

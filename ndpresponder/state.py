@@ -122,6 +122,7 @@ def _answering(condition: Condition, now: float) -> Document:
         "since": _ago(condition.since, now),
         "engine": {"kind": "packet socket", "instructions": condition.instructions, "exact": condition.exact},
         "groups": condition.groups,
+        "conflicts": condition.conflicts,
         "gateways": [_gateway(address, gateway) for address, gateway in condition.gateways],
     }
 

@@ -76,6 +76,9 @@ class Report:
                 at = f" at {gateway['mac']}" if gateway["mac"] else ""
                 text = f"{gateway['address']}{at}, {_GATEWAY[gateway['state']]}"
                 yield "gateway", self._paint(_RED, text) if gateway["state"] == "silent" else text
+            if conflicts := interface["conflicts"]:
+                text = f"{counted(conflicts, 'address', 'addresses')} that another host has, too"
+                yield "conflicts", self._paint(_RED, text)
         by_multicast = f" ({interface['answered_multicast']:,} by multicast)" if interface["answered"] else ""
         yield "answered", f"{interface['answered']:,}{by_multicast}"
         yield "refused", _reasons(interface["refused"])

@@ -69,8 +69,9 @@ class Condition(NamedTuple):
     """What an uplink is at. `since` is when answering began, by the monotonic clock; `mac` is 6 octets.
 
     `instructions` is the length of the filter, `exact` whether it lets nothing pass that is not answered for, `groups`
-    how many multicast groups are joined. `gateways` has what is known of each, by its address; None where they are left
-    alone, and where nothing is known of the uplink yet.
+    how many multicast groups are joined, `conflicts` how many of the addresses that live here another host has, too: 0
+    where nothing is announced, since nobody listens then. `gateways` has what is known of each, by its address; None
+    where they are left alone, and where nothing is known of the uplink yet.
     """
 
     ifname: str
@@ -80,6 +81,7 @@ class Condition(NamedTuple):
     instructions: int
     exact: bool
     groups: int
+    conflicts: int
     gateways: tuple[tuple[IPv6Address, Gateway | None], ...]
 
 
@@ -309,6 +311,7 @@ class Uplink:
             self._size,
             self._exact,
             len(self._memberships),
+            self._announcer.conflicts if self._announcer else 0,
             tuple((address, known.get(address)) for address in gateways),
         )
 

@@ -1,5 +1,6 @@
 """Whether an address that comes to live behind the host is reached at once, whatever the router has known before."""
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -199,5 +200,8 @@ def test_a_conflict_is_in_the_log_once(lab: Lab, neighbor: Namespace, engine: En
     }
     engine.run(NETWORK, "other", OTHER)
     event(program, "network", 3)
+    daemons = lab.vps.run(sys.executable, "-m", "ndpresponder", "status", "-j").stdout.splitlines()
+    told = {daemon["process"]: daemon["interfaces"] for daemon in map(json.loads, daemons)}
+    assert [interface["conflicts"] for interface in told[program.process.pid]] == [1]
     assert program.stop() == 0
     assert len(events(program, "conflict")) == 1

@@ -89,6 +89,7 @@ def test_what_was_answered_by_what(wire: Wire, directory: Path) -> None:
         "carrier": True,
         "engine": {"kind": "packet socket", "instructions": ready["instructions"], "exact": True},
         "groups": ready["groups"],
+        "conflicts": 0,
         "multicast": "auto",
         "excluded": ["2001:db8::9/128"],
         "networks": [],

@@ -22,7 +22,7 @@ from ndpresponder.verdict import Verdict
 
 TALLY = Tally(10, Counter({Verdict.CHECKSUM: 1, Verdict.OPTIONS: 4}), Counter({"ENETDOWN": 3}), 5, 6)
 GATEWAY = IPv6Address("fe80::1")
-CONDITION = Condition("eth0", bytes(6), 1.0, True, 22, True, 3, ((GATEWAY, Gateway()),))  # noqa: FBT003 - a row of values
+CONDITION = Condition("eth0", bytes(6), 1.0, True, 22, True, 3, 2, ((GATEWAY, Gateway()),))  # noqa: FBT003 - a row of values
 ETH0 = Figures(
     *("eth0", CONDITION, TALLY, {"static": 65535, "docker:web": 2}),
     {"static": Uses(4, 100.0), "docker:web": Uses(6, 160.0)},
@@ -78,6 +78,7 @@ def test_everything_there_is_to_know() -> None:
         ("ndpresponder_addresses", "eth1 static"): 2**64,
         ("ndpresponder_filter_instructions", "eth0"): 22,
         ("ndpresponder_multicast_groups", "eth0"): 3,
+        ("ndpresponder_conflicting_addresses", "eth0"): 2,
         ("ndpresponder_gateway_up", "eth0"): 1,
     }
 
@@ -90,6 +91,7 @@ def test_what_is_not_known_is_not_there() -> None:
         "reload_success",
         "filter_instructions",
         "multicast_groups",
+        "conflicting_addresses",
         "gateway_up",
     }
     assert names == {name for name, _ in samples(STATE)} - {f"ndpresponder_{name}" for name in unknown}

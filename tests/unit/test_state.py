@@ -41,6 +41,7 @@ CONDITION = Condition(
     instructions=22,
     exact=False,
     groups=3,
+    conflicts=1,
     gateways=(
         (IPv6Address("fe80::1"), Gateway(link_address=bytes.fromhex("0200000000fe"), kept=True)),
         (IPv6Address("fe80::2"), Gateway(fixed=True)),
@@ -82,6 +83,7 @@ def test_an_interface() -> None:
         "since": 10.0,
         "engine": {"kind": "packet socket", "instructions": 22, "exact": False},
         "groups": 3,
+        "conflicts": 1,
         "gateways": [
             {"address": "fe80::1", "state": "kept", "mac": "02:00:00:00:00:fe"},
             {"address": "fe80::2", "state": "fixed", "mac": None},

@@ -24,6 +24,7 @@ BUSY: dict[str, Any] = {
             "since": 3723.9,
             "engine": {"kind": "packet socket", "instructions": 22, "exact": True},
             "groups": 255,
+            "conflicts": 1,
             "gateways": [
                 {"address": "fe80::1", "state": "kernel", "mac": None},
                 {"address": "2001:db8::1", "state": "kept", "mac": "02:00:00:00:00:fe"},
@@ -72,6 +73,7 @@ interface: auto
   gateway:   fe80::1, resolved by the kernel
   gateway:   2001:db8::1 at 02:00:00:00:00:fe, asked for in place of the kernel
   gateway:   2001:db8::2, does not answer
+  conflicts: 1 address that another host has, too
   answered:  1,216 (1,190 by multicast)
   refused:   13 (12 options, 1 checksum)
   not sent:  3 (3 ENOBUFS)
