@@ -138,12 +138,7 @@ def may_be_group(text: str) -> bool:
 def parse_addresses(
     prefixes: Iterable[str], exclusions: Iterable[str], *, more: bool = False
 ) -> tuple[tuple[Rule | Refusal, ...], tuple[str, ...]]:
-    """Read the values of -n and -x: prefixes or addresses, several in one value with commas or blanks between them.
-
-    `more` is whether there is something else to answer for, which is not known yet.
-
-    Returns what is answered and what is not, and remarks for the operator. Raises ConfigError.
-    """
+    """Read the values of -n and -x as addresses_of() does, several in one value with commas or blanks between them."""
     answered = [Written("-n", text) for text in _split(prefixes)]
     if not answered and not more:
         raise ConfigError("nothing to answer for: name a prefix or an address, such as -n 2001:db8::/112")

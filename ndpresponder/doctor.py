@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from enum import Enum
 from ipaddress import IPv6Address, IPv6Network
+from itertools import chain
 from math import ceil
 from signal import SIGINT, default_int_handler, signal
 from socket import if_nameindex
@@ -119,8 +120,13 @@ def run(
         raise DoctorError(f"{ifname}: {error}") from error
     if not survey.prefixes:
         raise DoctorError(f"{survey.snapshot.ifname} has no on-link prefix: name what to look for with -n")
+    return tell(chain(_findings(survey, seconds, report, named=bool(named)), checks.of_networks(described)), report)
+
+
+def tell(findings: Iterable[Finding], report: Text | Json) -> Exit:
+    """Write findings, each as soon as there is one, and return what they come to."""
     ended = Exit.HEALTHY
-    for finding in (*_findings(survey, seconds, report, named=bool(named)), *checks.of_networks(described)):
+    for finding in findings:
         report.finding(finding)
         if finding.level is Level.FAIL:
             ended = Exit.PROBLEM

@@ -17,7 +17,7 @@ from .addresses import AddressSet
 from .checks import Finding, Level
 from .client import ask
 from .config import Config
-from .doctor import DoctorError, Exit, Json, Text
+from .doctor import DoctorError, Exit, Json, Text, tell
 from .log import some
 from .state import fate
 from .station import interfaces
@@ -71,13 +71,9 @@ def run(address: IPv6Address, fates: Iterable[Fate], report: Text | Json) -> Exi
     fates = list(fates)
     # Those that do not answer for it say why, unless another does.
     told = [each for each in fates if each["answered"]] or fates
-    ended = Exit.HEALTHY
-    for each in told:
-        for finding in (answer_of(address, each), *_in_the_way(address, each)):
-            report.finding(finding)
-            if finding.level is Level.FAIL:
-                ended = Exit.PROBLEM
-    return ended
+    return tell(
+        (finding for each in told for finding in (answer_of(address, each), *_in_the_way(address, each))), report
+    )
 
 
 def answer_of(address: IPv6Address, each: Fate) -> Finding:
