@@ -114,6 +114,15 @@ def settled(lab: Lab) -> None:
     wait_until(lambda: lab.ping_out(wait=1).received == 1, "the first reply", SNAPSHOTS)
 
 
+def keeping(lab: Lab, *, global_address: bool = False) -> Program:
+    """Start ndpresponder, with or without a global address on the uplink, and wait until it has found the gateway."""
+    if not global_address:
+        without_global_address(lab)
+    daemon = lab.ndpresponder("-n", CONTAINER)
+    settled(lab)
+    return daemon
+
+
 # From a cold start
 
 
@@ -194,10 +203,7 @@ def test_three_minutes_lose_nothing() -> None:
 
 @pytest.mark.parametrize("global_address", [True, False])
 def test_another_mac_is_followed_within_ten_seconds(lab: Lab, *, global_address: bool) -> None:
-    if not global_address:
-        without_global_address(lab)
-    daemon = lab.ndpresponder("-n", CONTAINER)
-    settled(lab)
+    daemon = keeping(lab, global_address=global_address)
 
     lab.router.ip(f"link set lan address {OTHER_MAC}")
     wait_until(lambda: lab.ping_out(wait=0.2).received == 1, "a reply by way of the other MAC", 10)
@@ -211,10 +217,7 @@ def test_another_mac_of_a_gateway_that_the_kernel_takes_for_reachable(lab: Lab, 
     # As after the host's own traffic, for half a minute at least.
     lab.vps.sysctl("net/ipv6/neigh/eth0/base_reachable_time_ms", 60000)
     lab.vps.ip(f"neighbor replace {ROUTER_LINK_LOCAL} lladdr {ROUTER_MAC} nud reachable dev eth0")
-    if not global_address:
-        without_global_address(lab)
-    daemon = lab.ndpresponder("-n", CONTAINER)
-    settled(lab)
+    daemon = keeping(lab, global_address=global_address)
     assert said(daemon) == []
 
     lab.router.ip(f"link set lan address {OTHER_MAC}")
@@ -226,11 +229,8 @@ def test_another_mac_of_a_gateway_that_the_kernel_takes_for_reachable(lab: Lab, 
 
 @pytest.mark.parametrize("global_address", [True, False])
 def test_an_announced_mac_is_followed_at_once(lab: Lab, *, global_address: bool) -> None:
-    if not global_address:
-        without_global_address(lab)
     lab.router.sysctl("net/ipv6/conf/lan/ndisc_notify", 1)
-    daemon = lab.ndpresponder("-n", CONTAINER)
-    settled(lab)
+    daemon = keeping(lab, global_address=global_address)
     # Announcements that come with an answer are taken for a part of it.
     time.sleep(1.1)
 
@@ -242,9 +242,7 @@ def test_an_announced_mac_is_followed_at_once(lab: Lab, *, global_address: bool)
 
 
 def test_a_gateway_that_goes_and_comes_back(lab: Lab) -> None:
-    without_global_address(lab)
-    daemon = lab.ndpresponder("-n", CONTAINER)
-    settled(lab)
+    daemon = keeping(lab)
     lab.router.ip("link set lan down")
     event(daemon, "gateway", 2, timeout=16)
     lab.router.ip("link set lan up")
@@ -261,9 +259,7 @@ def test_a_gateway_that_goes_and_comes_back(lab: Lab) -> None:
 
 
 def test_an_entry_that_is_deleted_is_written_again(lab: Lab) -> None:
-    without_global_address(lab)
-    lab.ndpresponder("-n", CONTAINER)
-    settled(lab)
+    keeping(lab)
     for _ in range(3):
         lab.vps.ip("neighbor flush dev eth0")
         wait_until(lambda: entry(lab) == ours(), "the entry", 1.5)
@@ -324,9 +320,7 @@ def test_several_gateways(lab: Lab) -> None:
 
 @pytest.mark.usefixtures("second_router")
 def test_a_default_route_that_changes(lab: Lab) -> None:
-    without_global_address(lab)
-    daemon = lab.ndpresponder("-n", CONTAINER)
-    settled(lab)
+    daemon = keeping(lab)
     assert entry(lab) == ours()
 
     lab.vps.ip(f"route replace default via {SECOND_GATEWAY} dev eth0")
@@ -391,9 +385,7 @@ def test_what_the_administrator_made_permanent_is_not_touched(lab: Lab, *, globa
 
 
 def test_at_exit_the_entry_is_taken_back(lab: Lab) -> None:
-    without_global_address(lab)
-    daemon = lab.ndpresponder("-n", CONTAINER)
-    settled(lab)
+    daemon = keeping(lab)
     assert entry(lab) == ours()
 
     assert daemon.stop() == 0
@@ -404,9 +396,7 @@ def test_at_exit_the_entry_is_taken_back(lab: Lab) -> None:
 
 def crashed(lab: Lab) -> None:
     """Have the keeper write its entry, and kill it."""
-    without_global_address(lab)
-    daemon = lab.ndpresponder("-n", CONTAINER)
-    settled(lab)
+    daemon = keeping(lab)
     daemon.process.send_signal(SIGKILL)
     daemon.wait()
     assert entry(lab) == ours()
@@ -454,9 +444,7 @@ def test_killed_at_any_moment(lab: Lab) -> None:
 def test_what_a_crash_leaves_the_kernel_outgrows(lab: Lab) -> None:
     """No permanent entry: with nobody to confirm it, the kernel gives it up by itself."""
     short_lived_entries(lab)
-    without_global_address(lab)
-    daemon = lab.ndpresponder("-n", CONTAINER)
-    settled(lab)
+    daemon = keeping(lab)
     daemon.process.send_signal(SIGKILL)
     daemon.wait()
     assert entry(lab)["protocol"] == "135"
