@@ -17,7 +17,7 @@ settings.load_profile("ndpresponder")
 
 @pytest.fixture(scope="session")
 def root() -> None:
-    """Skip what makes network namespaces where that is not allowed."""
+    """Skip what makes network namespaces, or runs what does, where that is not allowed."""
     if os.geteuid() != 0:
         pytest.skip("network namespaces need root")
 

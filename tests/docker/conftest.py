@@ -1,6 +1,5 @@
 """What the tests with a Docker engine share: the lab, the engine on its vps, and ndpresponder beside it."""
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -16,9 +15,7 @@ Start = Callable[..., Printing]
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _requirements() -> None:
-    if os.geteuid() != 0:
-        pytest.skip("a Docker engine needs root")
+def _requirements(root: None) -> None:  # noqa: ARG001 - skips where root is not to be had
     if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
         pytest.skip(f"not installed: {', '.join(missing)}")
 

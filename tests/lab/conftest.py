@@ -1,6 +1,5 @@
 """What the lab's tests share: the lab in its variants, and a neighbor on the guest's link."""
 
-import os
 import shutil
 from collections.abc import Iterator
 
@@ -24,9 +23,7 @@ TOOLS = (
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _requirements() -> None:
-    if os.geteuid() != 0:
-        pytest.skip("network namespaces need root")
+def _requirements(root: None) -> None:  # noqa: ARG001 - skips where root is not to be had
     if missing := [tool for tool in TOOLS if shutil.which(tool) is None]:
         pytest.skip(f"not installed: {', '.join(missing)}")
 
