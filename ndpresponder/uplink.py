@@ -114,6 +114,8 @@ class Uplink:
         self._size, self._exact = 0, True
         self._carrier = True
         self._inside: list[str] = []
+        self._covered: set[tuple[IPv6Network, IPv6Network]] = set()
+        self._unknown = ""
         self._link_local: bytes | None = None
         self._not_joined: str | None = None
         self._looked = asyncio.Event()
@@ -164,7 +166,7 @@ class Uplink:
 
     def reconfigure(self, config: Interface) -> None:
         """Do as this says from now on, and answer for what the book has now; the link goes on without a break."""
-        before, self._config = self._config, config
+        self._config = config
         policy = replace(self._responder.policy, router=config.router, override=config.override)
         if not config.keep_gateway:
             self._keeper = None
@@ -184,8 +186,7 @@ class Uplink:
         self._announce(compiled)
         if self._snapshot:
             self._tell_of_owned(self._snapshot)
-            if config.prefixes != before.prefixes:
-                self._warn_of_others(self._snapshot)
+            self._warn_of_others(self._snapshot)
 
     def set_verbose(self) -> None:
         """Log what the level that has been set asks for."""
@@ -391,13 +392,16 @@ class Uplink:
                     snapshot = await netlink.snapshot(self._config.ifname)
             except netlink.NetlinkError as error:
                 patience = _RETRY
-                log.warning(
-                    "netlink",
-                    f"the addresses of {self._ifname} and of its gateway are unknown ({error}); "
-                    "exclude with -x those that are inside of a prefix",
-                    interface=self._ifname,
-                )
+                if str(error) != self._unknown:
+                    self._unknown = str(error)
+                    log.warning(
+                        "netlink",
+                        f"the addresses of {self._ifname} and of its gateway are unknown ({error}); "
+                        "exclude with -x those that are inside of a prefix",
+                        interface=self._ifname,
+                    )
             else:
+                self._unknown = ""
                 if snapshot.ifname != self._ifname:
                     raise OSError(ENODEV, f"the default route goes through {snapshot.ifname} now")
                 self._snapshot = snapshot
@@ -439,17 +443,22 @@ class Uplink:
         )
 
     def _warn_of_others(self, snapshot: netlink.Snapshot) -> None:
-        """Tell what it means to answer for a whole link."""
-        for on_link in _on_link(snapshot):
-            for prefix in self._config.prefixes:
-                if on_link.subnet_of(prefix):
-                    log.warning(
-                        "covers-link",
-                        f"{prefix} covers all of {on_link}, the on-link prefix of {self._ifname}: no other host "
-                        "there can take a new address, and a scan can fill the router's neighbor table; "
-                        "name only the part that is yours",
-                        interface=self._ifname,
-                    )
+        """Tell what it means to answer for a whole link, once for each."""
+        covered = {
+            (prefix, on_link)
+            for prefix in self._config.prefixes
+            for on_link in _on_link(snapshot)
+            if on_link.subnet_of(prefix)
+        }
+        for prefix, on_link in sorted(covered - self._covered):
+            log.warning(
+                "covers-link",
+                f"{prefix} covers all of {on_link}, the on-link prefix of {self._ifname}: no other host "
+                "there can take a new address, and a scan can fill the router's neighbor table; "
+                "name only the part that is yours",
+                interface=self._ifname,
+            )
+        self._covered = covered
 
     async def _pose_as_multicast_router(self) -> NoReturn:
         """Have switches forward all multicast here (RFC 4286), until this is cancelled."""

@@ -431,6 +431,9 @@ def test_a_prefix_that_covers_the_link(wire: Wire, prefix: str, *, warned: bool)
     wire.host.ip(f"address add {inside}/128 dev eth0")
     program = wire.answering("-n", prefix)
     event(program, "owned", timeout=SNAPSHOTS)
+    # Other addresses come and go: it has been said.
+    wire.host.ip(f"address add {inside}7/128 dev eth0")
+    event(program, "owned", 2, timeout=SNAPSHOTS)
 
     assert [without(line, "time") for line in events(program, "covers-link")] == [
         {
@@ -445,7 +448,8 @@ def test_a_prefix_that_covers_the_link(wire: Wire, prefix: str, *, warned: bool)
 
 
 def test_without_a_snapshot_it_says_so_and_answers(wire: Wire, tmp_path: Path) -> None:
-    (tmp_path / "pyroute2.py").write_text("raise ImportError('broken')")
+    looked = f"open({str(tmp_path / 'looked')!r}, 'w').close()"
+    (tmp_path / "pyroute2.py").write_text(f"{looked}\nraise ImportError('broken')")
     program = wire.answering("-n", PREFIX, environment={"PYTHONPATH": str(tmp_path)})
 
     assert without(event(program, "netlink"), "time") == {
@@ -455,8 +459,13 @@ def test_without_a_snapshot_it_says_so_and_answers(wire: Wire, tmp_path: Path) -
         "exclude with -x those that are inside of a prefix",
         "interface": "eth0",
     }
+    # Another look, with the same result.
+    (tmp_path / "looked").unlink()
+    wire.host.ip("address add 2001:db8:7::7/64 dev eth0")
+    wait_until((tmp_path / "looked").exists, "another look", SNAPSHOTS)
     assert wire.ask(TARGET) == [advertise()]
     assert program.stop() == 0
+    assert len(events(program, "netlink")) == 1
 
 
 # What it costs
