@@ -257,8 +257,9 @@ def _path(chain: Chain) -> str:
 
 def _responders(facts: Facts) -> Finding:
     name = "responders"
-    ours = [each for each in facts.responders if each.name == OURS]
-    others = [each for each in facts.responders if each.name != OURS]
+    ours = [each for each in facts.responders if each.certain and each.name == OURS]
+    others = [each for each in facts.responders if each.certain and each.name != OURS]
+    unseen = [f"{each.name} (pid {each.pid})" for each in facts.responders if not each.certain]
     proxied = [each for each in facts.proxied if any(each in prefix for prefix in facts.prefixes)]
     problems = [f"{each.name} (pid {each.pid}) answers" for each in others]
     mend = [f"kill {each.pid}" for each in others]
@@ -270,10 +271,15 @@ def _responders(facts: Facts) -> Finding:
     if len(ours) > 1:
         problems.append(f"{len(ours)} times {OURS} answers")
         mend += (f"kill {each.pid}" for each in ours[1:])
+    # Another one alone can be all that is needed where nothing is filtered.
+    level = Level.FAIL if ours and problems else Level.WARN
+    if unseen:
+        problems.append(f"whether it answers on {facts.ifname} cannot be seen from here: {some(unseen)}")
+        mend.append("look again as root, who can see it")
     if problems:
-        # Another one alone can be all that is needed where nothing is filtered.
-        return Finding(name, Level.FAIL if ours else Level.WARN, "; ".join(problems), tuple(mend))
-    return Finding(name, Level.PASS, f"{OURS} (pid {ours[0].pid}) and nothing else" if ours else "none runs here")
+        return Finding(name, level, "; ".join(problems), tuple(mend))
+    seen = f"{OURS} (pid {ours[0].pid}) and nothing else" if ours else f"none was seen that answers on {facts.ifname}"
+    return Finding(name, Level.PASS, seen)
 
 
 def _gateway(facts: Facts) -> Finding:

@@ -32,10 +32,14 @@ _NO_CHOICE = {"counter", "log"}
 
 
 class Responder(NamedTuple):
-    """A process that answers solicitations."""
+    """A process that answers solicitations.
+
+    `certain` is whether it is known to do so on the uplink; else it may be at work elsewhere, which cannot be seen.
+    """
 
     pid: int
     name: str
+    certain: bool = True
 
 
 class Firewall(Enum):
@@ -166,15 +170,43 @@ def _capabilities() -> frozenset[str]:
 
 
 def _responders(ifname: str) -> Iterator[Responder]:
-    """The processes of this network namespace that answer on `ifname`."""
+    """The processes of this network namespace that answer on `ifname`, and those that may."""
     here = (_PROC / "self/ns/net").stat().st_ino
+    heard_by = _packet_sockets(if_nametoindex(ifname))
     for process in sorted(_PROC.glob("[0-9]*"), key=lambda path: int(path.name)):
-        # One that ends meanwhile, or belongs to somebody else.
+        # One that ends meanwhile.
         with suppress(OSError):
-            if (process / "ns/net").stat().st_ino == here:
-                words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
-                if name := responder_of(words, ifname):
-                    yield Responder(int(process.name), name)
+            words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
+            name = responder_of(words, ifname)
+            if name is None:
+                continue
+            try:
+                if (process / "ns/net").stat().st_ino != here:
+                    continue
+                # With a file, or where the default route leads: which interface that is, the kernel knows.
+                if name == OURS and _uplink_of(words) != ifname and heard_by.isdisjoint(_sockets_of(process)):
+                    continue
+                certain = True
+            except PermissionError:
+                # ptrace(2), "Ptrace access mode checking": who is not root may not look into processes of others.
+                certain = False
+            yield Responder(int(process.name), name, certain)
+
+
+def _packet_sockets(index: int) -> set[str]:
+    """Return the inode numbers of the packet sockets that are bound to an interface: packet_seq_show() of Linux."""
+    rows = map(str.split, (_PROC / "net/packet").read_text().splitlines()[1:])
+    return {inode for _, _, _, _, bound_to, *_, inode in rows if bound_to == str(index)}
+
+
+def _sockets_of(process: Path) -> Iterator[str]:
+    """Yield the inode numbers of a process's sockets: proc_pid_fd(5)."""
+    for descriptor in (process / "fd").iterdir():
+        # Closed meanwhile.
+        with suppress(FileNotFoundError):
+            kind, _, inode = str(descriptor.readlink()).partition(":")
+            if kind == "socket":
+                yield inode.strip("[]")
 
 
 def responder_of(words: Sequence[str], ifname: str) -> str | None:

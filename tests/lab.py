@@ -349,8 +349,9 @@ class Lab:
 
     def ndpresponder(self, *arguments: str) -> Program:
         """Start ndpresponder on the vps and wait until it answers; by default for the container's prefix."""
-        words = sys.executable, "-m", "ndpresponder", "-i", "eth0", "--log-format", "json"
-        daemon = self.start(self.vps, *words, *(arguments or ("-n", str(INNER_PREFIX))))
+        words = sys.executable, "-m", "ndpresponder", "--log-format", "json"
+        uplink = () if "-c" in arguments else ("-i", "eth0")
+        daemon = self.start(self.vps, *words, *uplink, *(arguments or ("-n", str(INNER_PREFIX))))
         daemon.wait_for('"event": "ready"')
         return daemon
 

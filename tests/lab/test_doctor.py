@@ -375,6 +375,39 @@ def test_ndpresponder_runs_twice(lab: Lab) -> None:
     assert (ended, finding["message"]) == (HEALTHY, f"ndpresponder (pid {first.process.pid}) and nothing else")
 
 
+def with_a_file_each(lab: Lab, directory: Path) -> list[Program]:
+    """Start two daemons, for eth0 and docker0, whose command lines do not tell which is whose."""
+    daemons = []
+    for ifname in ("eth0", "docker0"):
+        file = directory / f"{ifname}.toml"
+        file.write_text(f'[[interface]]\nifname = "{ifname}"\nsubnet = "{INNER}"\n')
+        daemons.append(lab.ndpresponder("-c", str(file)))
+    return daemons
+
+
+def test_a_daemon_for_each_interface(lab: Lab, tmp_path: Path) -> None:
+    first, second = with_a_file_each(lab, tmp_path)
+
+    for ifname, daemon in (("eth0", first), ("docker0", second)):
+        _, finding = examine(lab, "responders", "-i", ifname, "-n", INNER)
+        told = finding["level"], finding["message"], finding["mend"]
+        assert told == ("pass", f"ndpresponder (pid {daemon.process.pid}) and nothing else", [])
+
+
+def test_who_may_not_look_into_processes_does_not_know(lab: Lab, tmp_path: Path) -> None:
+    daemons = with_a_file_each(lab, tmp_path)
+
+    wrapper = "setpriv", "--bounding-set", "-all", "--inh-caps", "-all"
+    program = doctor(lab, "--listen", "0", "-j", "-n", INNER, wrapper=wrapper)
+    finding = findings(program)[1]["responders"]
+
+    assert (finding["level"], finding["mend"]) == ("warn", ["look again as root, who can see it"])
+    message, _, seen = finding["message"].partition(": ")
+    assert message == "whether it answers on eth0 cannot be seen from here"
+    # And those of others on this machine.
+    assert {f"ndpresponder (pid {daemon.process.pid})" for daemon in daemons} <= set(seen.split(", "))
+
+
 def test_the_gateway_is_not_resolved() -> None:
     with Lab(gateway_known=False) as lab:
         assert examine(lab, "gateway")[1]["message"] == f"nobody asked for {ROUTER_LINK_LOCAL} yet"

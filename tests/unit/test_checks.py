@@ -93,6 +93,7 @@ RA_DEFAULT = route("::/0 unicast eth0 fe80::1", "ra")
 OTHER_DEFAULT = route("::/0 unicast eth1 fe80::9")
 WITHOUT_DEFAULT = ROUTES[1:]
 NDPPD, SECOND = Responder(18, "ndppd"), Responder(19, "ndpresponder")
+UNSEEN, AS_ROOT = Responder(20, "ndpresponder", certain=False), "look again as root, who can see it"
 CLOSED, DEPENDS = Chain("inet", "fw", "fwd", Firewall.CLOSED), Chain("ip6", "t", "c", Firewall.DEPENDS)
 ACCEPT_RA = "sysctl -w net/ipv6/conf/eth0/accept_ra=2"
 UNKNOWN_ROUTE = "ip -6 route add PART dev docker0  # for the part of it that lives there"
@@ -148,6 +149,9 @@ UNKNOWN_ROUTE = "ip -6 route add PART dev docker0  # for the part of it that liv
         ("responders", having(responders=()), "pass", []),
         ("responders", having(responders=(NDPPD,)), "warn", ["kill 18"]),
         ("responders", having(responders=(*HEALTHY.responders, NDPPD)), "fail", ["kill 18"]),
+        ("responders", having(responders=(*HEALTHY.responders, UNSEEN)), "warn", [AS_ROOT]),
+        ("responders", having(responders=(UNSEEN,)), "warn", [AS_ROOT]),
+        ("responders", having(responders=(UNSEEN, NDPPD, *HEALTHY.responders)), "fail", ["kill 18", AS_ROOT]),
         ("responders", having(responders=(*HEALTHY.responders, NDPPD, SECOND)), "fail", ["kill 18", "kill 19"]),
         (
             "responders",
