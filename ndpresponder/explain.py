@@ -5,8 +5,10 @@ here, by those who know: checks.
 """
 
 import asyncio
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from errno import ENETDOWN
 from ipaddress import IPv6Address, IPv6Network
 from socket import if_nameindex
 from time import monotonic
@@ -33,12 +35,11 @@ _REFUSED = {
     Verdict.EXCLUDED: "it is excluded",
     Verdict.ANYCAST: "it is the first address of a prefix, which belongs to the routers there",
     Verdict.GATEWAY: "it is the gateway's, which answers for itself",
-    Verdict.OWN_ADDRESS: "it is assigned to the interface, whose kernel answers",
     Verdict.LINK_LOCAL: "it is link-local: nobody is reachable behind another host by it",
     Verdict.TARGET: "it is nobody's address, but a group, the loopback, or unspecified",
 }
-_NOBODYS = (Verdict.GATEWAY, Verdict.LINK_LOCAL, Verdict.TARGET)
-"""What shall not live behind this host at all."""
+_ELSEWHERE = (Verdict.OWN_ADDRESS, Verdict.GATEWAY, Verdict.LINK_LOCAL, Verdict.TARGET)
+"""What does not live behind this host, so that nothing on it is in the way."""
 
 
 def of_daemons(address: IPv6Address, file: str | None, ifname: str | None) -> list[Fate]:
@@ -68,11 +69,19 @@ def of_configuration(address: IPv6Address, config: Config, file: str | None) -> 
 
 def run(address: IPv6Address, fates: Iterable[Fate], report: Text | Json) -> Exit:
     """Say what becomes of an address. Raises DoctorError when this host cannot be looked at."""
-    fates = list(fates)
-    # Those that do not answer for it say why, unless another does.
-    told = [each for each in fates if each["answered"]] or fates
     return tell(
-        (finding for each in told for finding in (answer_of(address, each), *_in_the_way(address, each))), report
+        (finding for each in telling(fates) for finding in (answer_of(address, each), *_in_the_way(address, each))),
+        report,
+    )
+
+
+def telling(fates: Iterable[Fate]) -> list[Fate]:
+    """Return what is worth telling of several interfaces: those that answer; else those that have a reason not to."""
+    fates = list(fates)
+    return (
+        [each for each in fates if each["answered"]]
+        or [each for each in fates if each["verdict"] != Verdict.NOT_CONFIGURED]
+        or fates
     )
 
 
@@ -89,7 +98,7 @@ def answer_of(address: IPv6Address, each: Fate) -> Finding:
     if each["state"] == "waiting":
         reason = f": {each['reason']}" if each["reason"] else ""
         message = f"{name} would answer for it, {how}; but it is waited for{reason}"
-        return Finding("answer", Level.FAIL, message, (f"ip link set {name} up",))
+        return Finding("answer", Level.FAIL, message, (_brought_up(each, name),))
     if each["state"] == "configured":
         return Finding("answer", Level.PASS, f"{name} would answer for it, {how}; no daemon was asked")
     used = (
@@ -100,8 +109,22 @@ def answer_of(address: IPv6Address, each: Fate) -> Finding:
     return Finding("answer", Level.PASS, f"{name} answers for it, {how}: {used}")
 
 
+def _brought_up(each: Fate, name: str) -> str:
+    """What helps with an interface that is waited for."""
+    if each["reason"] == os.strerror(ENETDOWN):
+        return f"ip link set {name} up"
+    if each["file"]:
+        reload = f"ndpresponder reload -c {each['file']}"
+        return f"ifname in {each['file']} can be one of these: {interfaces()}; then: {reload}"
+    return f"ndpresponder -i NAME …  # there are: {interfaces()}"
+
+
 def _refusal_of(address: IPv6Address, each: Fate, name: str) -> Finding:
     verdict, by, file = Verdict(each["verdict"]), each["by"], each["file"]
+    if verdict is Verdict.OWN_ADDRESS:
+        message = f"it is an address of {name} itself, whose kernel answers: nothing is needed. "
+        message += f"If it shall live behind this host instead, take it from {name}"
+        return Finding("answer", Level.PASS, message)
     message = f"{name} does not answer for it: {_REFUSED.get(verdict, verdict)}"
     message += f" ({by['prefix']})" if by else ""
     mend: tuple[str, ...] = ()
@@ -122,7 +145,7 @@ def _words(flags: list[str]) -> str:
 def _in_the_way(address: IPv6Address, each: Fate) -> Iterator[Finding]:
     """Check what else there is between the router and whoever has the address."""
     ifname = each.get("ifname")
-    if ifname is None or each.get("verdict") in _NOBODYS:
+    if ifname is None or each.get("verdict") in _ELSEWHERE:
         return
     if ifname not in {name for _, name in if_nameindex()}:
         if each["state"] == "answering":

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from ndpresponder.checks import Finding, Level
-from ndpresponder.explain import answer_of
+from ndpresponder.explain import answer_of, telling
+from ndpresponder.station import interfaces
 
 ADDRESS = IPv6Address("2001:db8::5")
 BY = {"prefix": "2001:db8::/112", "source": "static", "answered": 0, "last": None}
@@ -46,6 +47,24 @@ BY_RULE = "by 2001:db8::/112 (static), flags: Router, Solicited"
             f"eth0 would answer for it, {BY_RULE}; but it is waited for: Network is down",
             ("ip link set eth0 up",),
         ),
+        (
+            {"state": "waiting", "reason": "No such device", "interface": "eth7", "ifname": None},
+            Level.FAIL,
+            f"eth7 would answer for it, {BY_RULE}; but it is waited for: No such device",
+            (f"ndpresponder -i NAME …  # there are: {interfaces()}",),
+        ),
+        (
+            {"state": "waiting", "reason": "No such device", "file": "/f.toml"},
+            Level.FAIL,
+            f"eth0 would answer for it, {BY_RULE}; but it is waited for: No such device",
+            (f"ifname in /f.toml can be one of these: {interfaces()}; then: ndpresponder reload -c /f.toml",),
+        ),
+        (
+            {"state": "waiting", "reason": "there is no IPv6 default route", "interface": "auto", "ifname": None},
+            Level.FAIL,
+            f"auto would answer for it, {BY_RULE}; but it is waited for: there is no IPv6 default route",
+            (f"ndpresponder -i NAME …  # there are: {interfaces()}",),
+        ),
     ],
 )
 def test_an_answer(changes: dict[str, Any], level: Level, message: str, mend: tuple[str, ...]) -> None:
@@ -82,3 +101,31 @@ def test_an_answer(changes: dict[str, Any], level: Level, message: str, mend: tu
 def test_no_answer(changes: dict[str, Any], message: str, mend: tuple[str, ...]) -> None:
     refused = ANSWERED | {"answered": False} | changes
     assert answer_of(ADDRESS, refused) == Finding("answer", Level.FAIL, f"eth0 does not answer for it: {message}", mend)
+
+
+def test_an_address_of_the_interface_itself_needs_nothing() -> None:
+    owned = ANSWERED | {"answered": False, "verdict": "own-address", "by": None}
+    assert answer_of(ADDRESS, owned) == Finding(
+        "answer",
+        Level.PASS,
+        "it is an address of eth0 itself, whose kernel answers: nothing is needed. If it shall live behind this host "
+        "instead, take it from eth0",
+    )
+
+
+ELSEWHERE = ANSWERED | {"answered": False, "verdict": "not-configured", "by": None}
+EXCLUDED = ELSEWHERE | {"verdict": "excluded", "by": {"prefix": "2001:db8::/120"}}
+
+
+@pytest.mark.parametrize(
+    ("fates", "told"),
+    [
+        ([ELSEWHERE, ANSWERED, EXCLUDED], [ANSWERED]),
+        # Where it is excluded, somebody has thought of it: to name it elsewhere is no way out.
+        ([ELSEWHERE, EXCLUDED, ELSEWHERE], [EXCLUDED]),
+        ([ELSEWHERE, ELSEWHERE], [ELSEWHERE, ELSEWHERE]),
+        ([], []),
+    ],
+)
+def test_what_is_told_of_several_interfaces(fates: list[dict[str, Any]], told: list[dict[str, Any]]) -> None:
+    assert telling(fates) == told
