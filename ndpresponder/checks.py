@@ -15,7 +15,7 @@ from .docker import Described
 from .hearing import Conclusion, Heard, conclude
 from .host import OURS, Chain, Facts, Firewall
 from .log import some
-from .netlink import NUD_FAILED, NUD_INCOMPLETE, Route
+from .netlink import NUD_FAILED, NUD_INCOMPLETE, Route, on_link
 
 _MOST_NAMED = 4
 _MOST_MENDED = 8
@@ -139,6 +139,24 @@ def _is_forwarded(facts: Facts) -> bool:
 
 
 # What can be told without listening
+
+
+def _prefix(facts: Facts) -> Finding:
+    name, shared = "prefix", on_link(facts.survey.snapshot.addresses)
+    if not facts.named or not shared:
+        return Finding(name, Level.PASS, f"on-link on {facts.ifname}: {some(shared) if shared else 'no prefix'}")
+    beside = [
+        prefix
+        for prefix in facts.prefixes
+        # A Docker network's, of which `docker-ipv6` tells.
+        if not prefix.subnet_of(_UNIQUE_LOCAL) and not any(prefix.subnet_of(each) for each in shared)
+    ]
+    if not beside:
+        return Finding(name, Level.PASS, f"inside of {some(shared)}, the on-link prefix of {facts.ifname}")
+    message = f"{some(beside)} is not inside of {some(shared)}, the on-link prefix of {facts.ifname}: "
+    message += "is it written right?"
+    mend = ("compare it with what the provider has assigned; one beside the link's own can be right, too",)
+    return Finding(name, Level.WARN, message, mend)
 
 
 def _forwarding(facts: Facts) -> Finding:
@@ -422,6 +440,7 @@ def _conflicts(facts: Facts, heard: Heard) -> Finding:
 
 _Check = Callable[[Facts], Finding]
 _OF_HOST: tuple[_Check, ...] = (
+    _prefix,
     _forwarding,
     _accept_ra,
     _route_inward,

@@ -372,8 +372,8 @@ def _described(dump: Iterable[Any], links: dict[int, str]) -> Iterator[tuple[obj
             yield prefix, kind, links.get(index), gateway, protocol, metric
 
 
-def _on_link(own: Iterable[IPv6Interface]) -> list[IPv6Network]:
-    """The prefixes that addresses share with their neighbors, without the link-local one."""
+def on_link(own: Iterable[IPv6Interface]) -> list[IPv6Network]:
+    """Return the prefixes that addresses share with their neighbors, without the link-local one."""
     networks = {address.network for address in own}
     return sorted(each for each in networks if each.prefixlen < 128 and not each.is_link_local)
 
@@ -401,7 +401,7 @@ def main(ifname: str, what: str = "", *prefixes: str) -> None:
             "gateways": gateways,
         }
         if what == _SURVEY:
-            wanted = list(map(IPv6Network, prefixes)) or _on_link(own)
+            wanted = list(map(IPv6Network, prefixes)) or on_link(own)
             links = dict(if_nameindex())
             reply["prefixes"] = list(map(str, wanted))
             described = _described(_decoded(routes(kernel, leads_to(wanted)), rtmsg), links)

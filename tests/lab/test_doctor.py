@@ -33,7 +33,7 @@ INNER = str(INNER_PREFIX)
 LINK_LOCAL_NOTE = " (link-local: ndppd's answers would not pass a provider's filter)"
 HEALTHY, CANNOT_RUN, PROBLEM = 0, 1, 3
 CHECKS = [
-    *("forwarding", "accept-ra", "route-inward", "nonlocal-bind", "assigned", "forward-policy"),
+    *("prefix", "forwarding", "accept-ra", "route-inward", "nonlocal-bind", "assigned", "forward-policy"),
     *("responders", "gateway", "neighbor-table", "capabilities"),
 ]
 NEEDS_IT = [f"ndpresponder -i eth0 -n {INNER}"]
@@ -307,6 +307,14 @@ def test_what_is_broken_and_what_mends_it(
 
     ended, finding = examine(lab, check, *arguments)
     assert (finding["level"], ended) == ("pass", HEALTHY)
+
+
+def test_a_prefix_that_is_mistyped(lab: Lab) -> None:
+    _, finding = examine(lab, "prefix", "-n", "2001:db8:dead::/120")
+    assert finding["level"] == "warn"
+    assert finding["message"].startswith(
+        f"2001:db8:dead::/120 is not inside of {GUEST_PREFIX}, the on-link prefix of eth0"
+    )
 
 
 def test_a_proxy_pool_needs_no_forwarding(lab: Lab) -> None:

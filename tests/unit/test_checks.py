@@ -70,9 +70,13 @@ HEALTHY = Facts(
 )
 
 
-def having(prefix: str | None = None, routes: tuple[Route, ...] = ROUTES, **changes: Any) -> Facts:
-    """The healthy host with another prefix, other routes, sysctls or facts."""
-    survey = SURVEY._replace(prefixes=(IPv6Network(prefix) if prefix else PREFIX,), routes=routes)
+def having(prefix: str | None = None, routes: tuple[Route, ...] = ROUTES, own: str = str(OWN), **changes: Any) -> Facts:
+    """The healthy host with another prefix, other routes, another address of its own, other sysctls or facts."""
+    survey = SURVEY._replace(
+        snapshot=Snapshot("eth0", (IPv6Interface(own),), (GATEWAY,)),
+        prefixes=(IPv6Network(prefix) if prefix else PREFIX,),
+        routes=routes,
+    )
     settings = {name: changes.pop(name) for name in list(changes) if name in Settings.__slots__}
     return replace(HEALTHY, survey=survey, settings=replace(SETTINGS, **settings), **changes)
 
@@ -96,6 +100,7 @@ NDPPD, SECOND = Responder(18, "ndppd"), Responder(19, "ndpresponder")
 UNSEEN, AS_ROOT = Responder(20, "ndpresponder", certain=False), "look again as root, who can see it"
 CLOSED, DEPENDS = Chain("inet", "fw", "fwd", Firewall.CLOSED), Chain("ip6", "t", "c", Firewall.DEPENDS)
 ACCEPT_RA = "sysctl -w net/ipv6/conf/eth0/accept_ra=2"
+WRITTEN_RIGHT = "compare it with what the provider has assigned; one beside the link's own can be right, too"
 UNKNOWN_ROUTE = "ip -6 route add PART dev docker0  # for the part of it that lives there"
 
 
@@ -127,6 +132,14 @@ UNKNOWN_ROUTE = "ip -6 route add PART dev docker0  # for the part of it that liv
         ),
         ("route-inward", having(routes=(DEFAULT, ON_LINK), named=False), "fail", [UNKNOWN_ROUTE]),
         ("route-inward", having("2001:db8:1::/64"), "pass", []),
+        ("prefix", having(), "pass", []),
+        ("prefix", having("2001:db8:1::/48"), "warn", [WRITTEN_RIGHT]),
+        ("prefix", having("2001:db8:dead::/120"), "warn", [WRITTEN_RIGHT]),
+        # What nobody named is of the uplink's own; without an on-link prefix there is nothing to compare with.
+        ("prefix", having("2001:db8:dead::/120", named=False), "pass", []),
+        ("prefix", having("2001:db8:dead::/120", own="fe80::2/64"), "pass", []),
+        ("prefix", having("2001:db8:dead::/120", own="2001:db8:1::2/128"), "pass", []),
+        ("prefix", having("fd00::/120"), "pass", []),
         ("nonlocal-bind", having(POOL, (POOL_ROUTE,)), "warn", ["sysctl -w net.ipv6.ip_nonlocal_bind=1"]),
         ("nonlocal-bind", having(POOL, (POOL_ROUTE,), ip_nonlocal_bind=1), "pass", []),
         ("nonlocal-bind", having("2001:db8:1::d001/128"), "pass", []),
@@ -196,6 +209,12 @@ def test_a_gateway_that_is_not_resolved(state: int) -> None:
         Level.FAIL,
         "fe80::1 does not answer the kernel: a filter for the prefix drops link-local solicitations",
         (f"ndpresponder -i eth0 -n {PREFIX}  # with CAP_NET_ADMIN it asks in the kernel's place",),
+    )
+
+
+def test_a_prefix_of_another_link() -> None:
+    assert found(having("2001:db8:dead::/120"), "prefix").message == (
+        "2001:db8:dead::/120 is not inside of 2001:db8:1::/64, the on-link prefix of eth0: is it written right?"
     )
 
 
@@ -328,7 +347,7 @@ facts_of_any_host = st.builds(
 @given(facts_of_any_host, addresses)
 def test_any_host_is_examined(facts: Facts, address: int) -> None:
     names = [finding.check for finding in checks.of_host(facts)]
-    assert len(names) == len(set(names)) == 10
+    assert len(names) == len(set(names)) == 11
     for finding in checks.of_host(facts):
         # What fails has a way out; what passes needs none.
         assert finding.message
