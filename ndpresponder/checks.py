@@ -275,7 +275,7 @@ def _path(chain: Chain) -> str:
 
 def _responders(facts: Facts) -> Finding:
     name = "responders"
-    ours = [each for each in facts.responders if each.certain and each.name == OURS]
+    ours = [each for each in facts.responders if each.is_ours]
     others = [each for each in facts.responders if each.certain and each.name != OURS]
     unseen = [f"{each.name} (pid {each.pid})" for each in facts.responders if not each.certain]
     proxied = [each for each in facts.proxied if any(each in prefix for prefix in facts.prefixes)]
@@ -308,7 +308,12 @@ def _gateway(facts: Facts) -> Finding:
     lost = [each.address for each in entries.values() if each.state & (NUD_FAILED | NUD_INCOMPLETE)]
     if lost:
         message = f"{some(lost)} does not answer the kernel: a filter for the prefix drops link-local solicitations"
-        mend = (f"ndpresponder -i {facts.ifname} {_needed(facts)}  # with CAP_NET_ADMIN it asks in the kernel's place",)
+        how = (
+            "it asks in the kernel's place"
+            if _has_global(facts)
+            else "with CAP_NET_ADMIN it asks in the kernel's place"
+        )
+        mend = (f"ndpresponder -i {facts.ifname} {_needed(facts)}  # {how}",)
         return Finding(name, Level.FAIL, message, mend)
     known = [each.address for each in entries.values() if each.link_address]
     return Finding(name, Level.PASS, f"{some(known)} is known" if known else f"nobody asked for {some(gateways)} yet")
@@ -337,15 +342,30 @@ def _neighbor_table(facts: Facts) -> Finding:
     return Finding(name, Level.WARN, message, (f"sysctl -w {key}={2 * size}",))
 
 
+def _has_global(facts: Facts) -> bool:
+    """Whether the uplink has an address to ask for the gateway from whose answer the kernel hears, too."""
+    own = (address.ip for address in facts.survey.snapshot.addresses)
+    return any(not address.is_link_local and address not in _UNIQUE_LOCAL for address in own)
+
+
 def _capabilities(facts: Facts) -> Finding:
     name = "capabilities"
-    if "CAP_NET_RAW" not in facts.capabilities:
+    whose, held = next(
+        ((f"{each.name} (pid {each.pid})", each.capabilities) for each in facts.responders if each.is_ours),
+        ("this process", facts.capabilities),
+    )
+    if "CAP_NET_RAW" not in held:
         mend = ("run as root, or grant it (systemd: AmbientCapabilities=CAP_NET_RAW; Docker: --cap-add NET_RAW)",)
-        return Finding(name, Level.FAIL, "no CAP_NET_RAW: nothing can be heard or answered", mend)
-    if "CAP_NET_ADMIN" not in facts.capabilities:
-        mend = ("grant it (systemd: AmbientCapabilities=CAP_NET_ADMIN; Docker: --cap-add NET_ADMIN)",)
-        return Finding(name, Level.WARN, "no CAP_NET_ADMIN: the gateway's entry cannot be mended", mend)
-    return Finding(name, Level.PASS, "CAP_NET_RAW and CAP_NET_ADMIN")
+        return Finding(name, Level.FAIL, f"{whose} has no CAP_NET_RAW: nothing can be heard or answered", mend)
+    if _has_global(facts):
+        return Finding(name, Level.PASS, f"{whose} has CAP_NET_RAW")
+    if "CAP_NET_ADMIN" in held:
+        return Finding(name, Level.PASS, f"{whose} has CAP_NET_RAW and CAP_NET_ADMIN")
+    message = f"{facts.ifname} has no global address, and {whose} has no CAP_NET_ADMIN: "
+    message += "where a filter keeps the kernel from its gateway, that cannot be mended"
+    in_systemd = "AmbientCapabilities=CAP_NET_ADMIN and CapabilityBoundingSet=CAP_NET_ADMIN"
+    mend = (f"grant it (systemd: {in_systemd}; Docker: --cap-add NET_ADMIN)",)
+    return Finding(name, Level.WARN, message, mend)
 
 
 # What was heard

@@ -34,12 +34,19 @@ _NO_CHOICE = {"counter", "log"}
 class Responder(NamedTuple):
     """A process that answers solicitations.
 
-    `certain` is whether it is known to do so on the uplink; else it may be at work elsewhere, which cannot be seen.
+    `capabilities` are those in effect. `certain` is whether it is known to answer on the uplink; else it may be at work
+    elsewhere, which cannot be seen.
     """
 
     pid: int
     name: str
+    capabilities: frozenset[str]
     certain: bool = True
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is this program that answers on the uplink."""
+        return self.certain and self.name == OURS
 
 
 class Firewall(Enum):
@@ -83,8 +90,8 @@ class Facts:
     """What is known of this host and its surroundings.
 
     `named` is whether the operator named the prefixes; else they are the uplink's on-link prefixes. `neighbors` are the
-    uplink's neighbor entries, `proxied` the addresses that the kernel answers for on it, `devices` the interfaces
-    beside it.
+    uplink's neighbor entries, `proxied` the addresses that the kernel answers for on it, `capabilities` those of this
+    process, `devices` the interfaces beside it.
     """
 
     survey: Survey
@@ -121,7 +128,7 @@ def read(survey: Survey, *, named: bool) -> Facts:
         tuple(proxied),
         tuple(_responders(ifname)),
         _chains(),
-        _capabilities(),
+        _capabilities(_PROC / "self"),
         tuple(name for _, name in if_nameindex() if name not in ("lo", ifname)),
     )
 
@@ -159,10 +166,10 @@ def _words(path: Path) -> list[str]:
         return []
 
 
-def _capabilities() -> frozenset[str]:
-    """The effective capabilities of this process: capabilities(7)."""
+def _capabilities(process: Path) -> frozenset[str]:
+    """The effective capabilities of a process: capabilities(7)."""
     held = 0
-    for line in (_PROC / "self/status").read_text().splitlines():
+    for line in (process / "status").read_text().splitlines():
         name, _, value = line.partition(":")
         if name == "CapEff":
             held = int(value, 16)
@@ -190,7 +197,7 @@ def _responders(ifname: str) -> Iterator[Responder]:
             except PermissionError:
                 # ptrace(2), "Ptrace access mode checking": who is not root may not look into processes of others.
                 certain = False
-            yield Responder(int(process.name), name, certain)
+            yield Responder(int(process.name), name, _capabilities(process), certain)
 
 
 def _packet_sockets(index: int) -> set[str]:

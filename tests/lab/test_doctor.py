@@ -433,15 +433,40 @@ def test_the_gateway_is_not_resolved() -> None:
         assert (ended, finding["message"]) == (HEALTHY, f"{ROUTER_LINK_LOCAL} is known")
 
 
-@pytest.mark.parametrize(("lost", "level", "ended"), [("-net_admin", "warn", HEALTHY), ("-net_raw", "fail", PROBLEM)])
-def test_without_capabilities(lab: Lab, lost: str, level: str, ended: int) -> None:
-    wrapper = "setpriv", "--bounding-set", lost, "--inh-caps", lost
-    done, found = findings(doctor(lab, "--listen", "1", "-j", "-n", INNER, wrapper=wrapper))
+def without(capability: str) -> tuple[str, ...]:
+    return "setpriv", "--bounding-set", f"-{capability}", "--inh-caps", f"-{capability}"
+
+
+@pytest.mark.parametrize(
+    ("lost", "own", "level", "ended"),
+    [
+        ("net_admin", VPS, "pass", HEALTHY),
+        ("net_admin", None, "warn", HEALTHY),
+        ("net_raw", VPS, "fail", PROBLEM),
+    ],
+)
+def test_without_capabilities(lab: Lab, lost: str, own: str | None, level: str, ended: int) -> None:
+    if own is None:
+        lab.vps.ip(f"address del {VPS}/{GUEST_PREFIX.prefixlen} dev eth0")
+    done, found = findings(doctor(lab, "--listen", "1", "-j", "-n", INNER, wrapper=without(lost)))
 
     assert (done, found["capabilities"]["level"]) == (ended, level)
     # It looks all the same.
-    assert ("delivery" in found) == (lost != "-net_raw")
+    assert ("delivery" in found) == (lost != "net_raw")
     assert set(found) >= set(CHECKS)
+
+
+def test_the_capabilities_of_the_daemon_count(lab: Lab) -> None:
+    words = sys.executable, "-m", "ndpresponder", "-i", "eth0", "-n", INNER, "--log-format", "json"
+    daemon = lab.start(lab.vps, *without("net_admin"), *words)
+    event(daemon, "ready")
+    named = f"ndpresponder (pid {daemon.process.pid})"
+    assert examine(lab, "capabilities")[1]["message"] == f"{named} has CAP_NET_RAW"
+
+    lab.vps.ip(f"address del {VPS}/{GUEST_PREFIX.prefixlen} dev eth0")
+    ended, finding = examine(lab, "capabilities")
+    assert (ended, finding["level"]) == (HEALTHY, "warn")
+    assert finding["message"].startswith(f"eth0 has no global address, and {named} has no CAP_NET_ADMIN: ")
 
 
 # Docker networks
@@ -506,7 +531,7 @@ def test_for_people(lab: Lab) -> None:
         "warn  delivery        nothing came: nobody sent anything, or the provider does not bring it here",
         f"{'':22}> ping -6 {address}  # from elsewhere, while this listens",
     ]
-    assert lines[-1] == "pass  capabilities    CAP_NET_RAW and CAP_NET_ADMIN"
+    assert lines[-1] == "pass  capabilities    this process has CAP_NET_RAW"
     assert len(lines) == 1 + len(["delivery", "snooping", "conflicts", *CHECKS])
 
 

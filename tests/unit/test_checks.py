@@ -57,15 +57,16 @@ SETTINGS = Settings(
 SURVEY = Survey(
     Snapshot("eth0", (OWN,), (GATEWAY,)), (PREFIX,), ROUTES, (("docker0", IPv6Address("2001:db8:1::d001")),)
 )
+BOTH = frozenset({"CAP_NET_ADMIN", "CAP_NET_RAW"})
 HEALTHY = Facts(
     survey=SURVEY,
     named=True,
     settings=SETTINGS,
     neighbors=(Neighbor(GATEWAY, NUD_REACHABLE, ROUTER_MAC, 0),),
     proxied=(),
-    responders=(Responder(17, "ndpresponder"),),
+    responders=(Responder(17, "ndpresponder", BOTH),),
     chains=(Chain("ip6", "filter", "FORWARD", Firewall.OPEN),),
-    capabilities=frozenset({"CAP_NET_ADMIN", "CAP_NET_RAW"}),
+    capabilities=BOTH,
     devices=("docker0",),
 )
 
@@ -96,8 +97,8 @@ POOL_ROUTE = route(f"{POOL} local lo")
 RA_DEFAULT = route("::/0 unicast eth0 fe80::1", "ra")
 OTHER_DEFAULT = route("::/0 unicast eth1 fe80::9")
 WITHOUT_DEFAULT = ROUTES[1:]
-NDPPD, SECOND = Responder(18, "ndppd"), Responder(19, "ndpresponder")
-UNSEEN, AS_ROOT = Responder(20, "ndpresponder", certain=False), "look again as root, who can see it"
+NDPPD, SECOND = Responder(18, "ndppd", BOTH), Responder(19, "ndpresponder", BOTH)
+UNSEEN, AS_ROOT = Responder(20, "ndpresponder", BOTH, certain=False), "look again as root, who can see it"
 CLOSED, DEPENDS = Chain("inet", "fw", "fwd", Firewall.CLOSED), Chain("ip6", "t", "c", Firewall.DEPENDS)
 ACCEPT_RA = "sysctl -w net/ipv6/conf/eth0/accept_ra=2"
 WRITTEN_RIGHT = "compare it with what the provider has assigned; one beside the link's own can be right, too"
@@ -208,7 +209,7 @@ def test_a_gateway_that_is_not_resolved(state: int) -> None:
         "gateway",
         Level.FAIL,
         "fe80::1 does not answer the kernel: a filter for the prefix drops link-local solicitations",
-        (f"ndpresponder -i eth0 -n {PREFIX}  # with CAP_NET_ADMIN it asks in the kernel's place",),
+        (f"ndpresponder -i eth0 -n {PREFIX}  # it asks in the kernel's place",),
     )
 
 
@@ -223,11 +224,38 @@ def test_without_a_gateway() -> None:
     assert found(facts, "gateway").level is Level.WARN
 
 
+RAW, ADMIN = "CAP_NET_RAW", "CAP_NET_ADMIN"
+
+
 @pytest.mark.parametrize(
-    ("held", "level"), [({"CAP_NET_RAW"}, Level.WARN), ({"CAP_NET_ADMIN"}, Level.FAIL), (set(), Level.FAIL)]
+    ("own", "held", "level", "message"),
+    [
+        ("2001:db8:1::2/64", {RAW, ADMIN}, "pass", "ndpresponder (pid 17) has CAP_NET_RAW"),
+        ("2001:db8:1::2/64", {RAW}, "pass", "ndpresponder (pid 17) has CAP_NET_RAW"),
+        ("2001:db8:1::2/64", {ADMIN}, "fail", "ndpresponder (pid 17) has no CAP_NET_RAW"),
+        # The gateway's answer goes to nobody the kernel listens for.
+        ("fe80::2/64", {RAW, ADMIN}, "pass", "ndpresponder (pid 17) has CAP_NET_RAW and CAP_NET_ADMIN"),
+        ("fe80::2/64", {RAW}, "warn", "eth0 has no global address, and ndpresponder (pid 17) has no CAP_NET_ADMIN"),
+        ("fd00::2/64", {RAW}, "warn", "eth0 has no global address, and ndpresponder (pid 17) has no CAP_NET_ADMIN"),
+        ("fe80::2/64", set(), "fail", "ndpresponder (pid 17) has no CAP_NET_RAW"),
+    ],
 )
-def test_capabilities(held: set[str], level: Level) -> None:
-    assert found(having(capabilities=frozenset(held)), "capabilities").level is level
+def test_capabilities(own: str, held: set[str], level: str, message: str) -> None:
+    daemon = Responder(17, "ndpresponder", frozenset(held))
+    finding = found(having(own=own, responders=(NDPPD, UNSEEN, daemon), capabilities=BOTH), "capabilities")
+    assert (finding.level.value, finding.message.partition(":")[0]) == (level, message)
+
+
+def test_without_a_daemon_its_own_capabilities_count() -> None:
+    facts = having(responders=(NDPPD, UNSEEN), capabilities=frozenset())
+    assert found(facts, "capabilities").message == "this process has no CAP_NET_RAW: nothing can be heard or answered"
+
+
+def test_a_gateway_that_is_asked_for_without_a_global_address() -> None:
+    facts = having(own="fe80::2/64", neighbors=(Neighbor(GATEWAY, NUD_FAILED, None, 0),))
+    assert found(facts, "gateway").mend == (
+        f"ndpresponder -i eth0 -n {PREFIX}  # with CAP_NET_ADMIN it asks in the kernel's place",
+    )
 
 
 @pytest.mark.parametrize(
@@ -337,7 +365,11 @@ facts_of_any_host = st.builds(
         max_size=3,
     ).map(tuple),
     proxied=st.lists(st.builds(IPv6Address, addresses), max_size=2).map(tuple),
-    responders=st.lists(st.builds(Responder, st.integers(1, 9), st.sampled_from(["ndppd", "ndpresponder"]))).map(tuple),
+    responders=st.lists(
+        st.builds(
+            Responder, st.integers(1, 9), st.sampled_from(["ndppd", "ndpresponder"]), st.just(BOTH), st.booleans()
+        )
+    ).map(tuple),
     chains=st.none() | st.just((CLOSED, DEPENDS)),
     capabilities=st.sets(st.sampled_from(["CAP_NET_RAW", "CAP_NET_ADMIN"])).map(frozenset),
     devices=st.sampled_from([(), ("docker0",), ("docker0", "wg0")]),
