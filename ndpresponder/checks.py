@@ -244,29 +244,53 @@ def _assigned(facts: Facts) -> Finding:
 
 
 def _forward_policy(facts: Facts) -> Finding:
-    name = "forward-policy"
-    if not _is_forwarded(facts):
-        return Finding(name, Level.PASS, "nothing has to be forwarded")
+    name, forwarded = "forward-policy", _is_forwarded(facts)
     if facts.chains is None:
+        if not forwarded:
+            return Finding(name, Level.PASS, "nothing has to be forwarded")
         return Finding(name, Level.WARN, "the firewall is unknown: no nft, or no permission", ("ip6tables -S FORWARD",))
-    closed = [chain for chain in facts.chains if chain.effect is Firewall.CLOSED]
+    chains = [chain for chain in facts.chains if forwarded or chain.hook != "forward"]
+    closed = [chain for chain in chains if chain.effect is Firewall.CLOSED]
     if closed:
         mend = tuple(
-            f"nft insert rule {_path(chain)} ip6 {direction} {prefix} accept"
-            for chain in closed
-            for prefix in facts.prefixes
-            for direction in ("saddr", "daddr")
+            f"nft insert rule {_path(chain)} {rule} accept" for chain in closed for rule in _needs(facts, chain)
         )
-        message = f"the firewall lets nothing be forwarded ({some(list(map(_path, closed)))})"
-        return Finding(name, Level.FAIL, message, mend)
-    depends = [_path(chain) for chain in facts.chains if chain.effect is Firewall.DEPENDS]
+        return Finding(name, Level.FAIL, f"the firewall lets nothing pass ({_places(closed)})", mend)
+    dropped = {
+        prefix: chain
+        for chain in chains
+        for prefix in chain.drops
+        if any(prefix.overlaps(each) for each in facts.prefixes)
+    }
+    if dropped:
+        whole = any(each.subnet_of(prefix) for prefix in dropped for each in facts.prefixes)
+        where = dict.fromkeys(dropped.values())
+        message = f"rules of the firewall drop {some(list(dropped))} ({_places(where)})"
+        mend = tuple(f"nft -a list chain {_path(chain)}  # and delete the rule, or accept before it" for chain in where)
+        return Finding(name, Level.FAIL if whole else Level.WARN, message, mend)
+    depends = [chain for chain in chains if chain.effect is Firewall.DEPENDS]
     if depends:
-        message = f"the firewall lets nothing be forwarded but what its rules accept ({some(depends)}): look at them"
-        return Finding(name, Level.WARN, message, tuple(f"nft list chain {path}" for path in depends))
-    if facts.settings.legacy_firewall:
+        message = f"the firewall lets nothing pass but what its rules accept ({_places(depends)}): look at them"
+        return Finding(name, Level.WARN, message, tuple(f"nft list chain {_path(chain)}" for chain in depends))
+    if forwarded and facts.settings.legacy_firewall:
         message = "there are rules of the old ip6tables, which nft does not show: look at them"
         return Finding(name, Level.WARN, message, ("ip6tables-legacy -S FORWARD",))
-    return Finding(name, Level.PASS, "the firewall lets packets be forwarded")
+    # Which is all that is looked at.
+    message = "no chain of nftables drops all that passes, and no rule this by its address alone"
+    return Finding(name, Level.PASS, message)
+
+
+def _needs(facts: Facts, chain: Chain) -> Iterator[str]:
+    """What a chain has to accept."""
+    if chain.hook != "forward":
+        yield "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert }"
+    for prefix in facts.prefixes:
+        yield f"ip6 saddr {prefix}"
+        yield f"ip6 daddr {prefix}"
+
+
+def _places(chains: Iterable[Chain]) -> str:
+    return some([_path(chain) + (f" at {chain.hook}" if chain.hook != "forward" else "") for chain in chains])
 
 
 def _path(chain: Chain) -> str:

@@ -6,7 +6,7 @@ Everything here is read, nothing is changed, and no opinion is had: that is `che
 import json
 import os
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -27,8 +27,12 @@ OURS = "ndpresponder"
 """The name of the Responders that are this program."""
 _PATIENCE = 10.0
 """Seconds that nft may take."""
+_FORWARDING_HOOKS = {"prerouting", "forward", "postrouting"}
+# Frames pass these before and after packet sockets do, neighbor solicitations and their answers, too.
+_DEVICE_HOOKS = {"ingress", "egress"}
 # What a rule can have in front of its verdict without choosing among packets.
 _NO_CHOICE = {"counter", "log"}
+_LET_PASS = {"accept", "jump", "goto", "vmap", "queue", "xt"}
 
 
 class Responder(NamedTuple):
@@ -50,23 +54,25 @@ class Responder(NamedTuple):
 
 
 class Firewall(Enum):
-    """What a chain of the firewall does to packets that are forwarded, as far as can be told without one."""
+    """What a chain of the firewall does to packets, as far as can be told without one."""
 
     OPEN = "open"
     """Nothing, unless a rule is about them."""
     CLOSED = "closed"
     """It drops all."""
     DEPENDS = "depends"
-    """It drops what no rule accepts, and there are some that accept."""
+    """It drops what no rule accepts, and there are some that accept; or all, but perhaps of another interface."""
 
 
 class Chain(NamedTuple):
-    """A base chain of the forward hook."""
+    """A base chain of a hook on the way of packets. `drops` are prefixes whose packets it drops, whatever they are."""
 
     family: str
     table: str
     name: str
+    hook: str
     effect: Firewall
+    drops: tuple[IPv6Network, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +133,7 @@ def read(survey: Survey, *, named: bool) -> Facts:
         tuple(each for each in neighbors if not each.address.is_multicast),
         tuple(proxied),
         tuple(_responders(ifname)),
-        _chains(),
+        _chains(ifname),
         _capabilities(_PROC / "self"),
         tuple(name for _, name in if_nameindex() if name not in ("lo", ifname)),
     )
@@ -243,43 +249,78 @@ def _uplink_of(arguments: Sequence[str]) -> str | None:
     return None
 
 
-def _chains() -> tuple[Chain, ...] | None:
+def _chains(ifname: str) -> tuple[Chain, ...] | None:
     """Ask nft; None when it is missing, or not allowed to tell."""
     # Terse: without the elements of sets, of which there can be a hundred thousand.
     command = ["nft", "--json", "--terse", "list", "ruleset"]
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE, check=True)  # noqa: S603 - no word of it comes from outside
-        return forward_chains(json.loads(done.stdout))
+        return chains_of(json.loads(done.stdout), ifname)
     except (OSError, subprocess.SubprocessError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
-def forward_chains(ruleset: Any) -> tuple[Chain, ...]:
-    """Return the chains that forwarded IPv6 packets pass, and what they do, from nft's JSON: libnftables-json(5)."""
+def chains_of(ruleset: Any, ifname: str) -> tuple[Chain, ...]:
+    """Return the chains that IPv6 packets from and to the uplink pass, and what they do, from nft's JSON.
+
+    Source: libnftables-json(5).
+    """
     entries = ruleset["nftables"]
-    chains = [
-        entry["chain"]
-        for entry in entries
-        if entry.get("chain", {}).get("hook") == "forward" and entry["chain"]["family"] in ("ip6", "inet")
-    ]
+    chains = [entry["chain"] for entry in entries if _concerns(entry.get("chain", {}), ifname)]
     rules = [entry["rule"] for entry in entries if "rule" in entry]
     return tuple(
-        Chain(
-            chain["family"],
-            chain["table"],
-            chain["name"],
-            _effect(
-                (
-                    rule["expr"]
-                    for rule in rules
-                    if (rule["family"], rule["table"], rule["chain"])
-                    == (chain["family"], chain["table"], chain["name"])
-                ),
-                drops=chain.get("policy") == "drop",
-            ),
+        _chain(
+            chain,
+            [
+                rule["expr"]
+                for rule in rules
+                if (rule["family"], rule["table"], rule["chain"]) == (chain["family"], chain["table"], chain["name"])
+            ],
         )
         for chain in chains
     )
+
+
+def _concerns(chain: Any, ifname: str) -> bool:
+    if chain.get("hook") in _DEVICE_HOOKS:
+        devices = chain.get("dev", ifname)
+        return chain["family"] in ("inet", "netdev") and ifname in ([devices] if isinstance(devices, str) else devices)
+    return chain.get("hook") in _FORWARDING_HOOKS and chain["family"] in ("ip6", "inet")
+
+
+def _chain(chain: Any, rules: Sequence[Any]) -> Chain:
+    hook = chain["hook"]
+    effect = _effect(rules, drops=chain.get("policy") == "drop")
+    # Of which device it is, nft 1.0.6 does not tell.
+    if effect is Firewall.CLOSED and hook in _DEVICE_HOOKS and "dev" not in chain:
+        effect = Firewall.DEPENDS
+    fields = {"daddr"} if hook == "ingress" else {"saddr", "daddr"}
+    return Chain(chain["family"], chain["table"], chain["name"], hook, effect, tuple(_dropped(rules, fields)))
+
+
+def _dropped(rules: Iterable[Any], fields: Collection[str]) -> Iterator[IPv6Network]:
+    """The prefixes that rules drop by the address alone, up to the first rule that may let something pass."""
+    for expressions in rules:
+        statements = {name for expression in expressions for name in expression} - _NO_CHOICE
+        if not statements & {"drop", "reject"}:
+            if statements & _LET_PASS:
+                return
+            continue
+        matches = [expression["match"] for expression in expressions if "match" in expression]
+        if len(matches) != 1 or len(statements) != 2 or matches[0]["op"] != "==":
+            continue
+        address = matches[0]["left"].get("payload", {})
+        if address.get("protocol") == "ip6" and address.get("field") in fields:
+            yield from _networks(matches[0]["right"])
+
+
+def _networks(right: Any) -> Iterator[IPv6Network]:
+    """The prefixes that an address is compared with, as far as they are written there."""
+    for each in right["set"] if isinstance(right, dict) and "set" in right else [right]:
+        # A range; a set that has a name.
+        with suppress(ValueError, KeyError):
+            prefix = each["prefix"] if isinstance(each, dict) else {"addr": each, "len": 128}
+            yield IPv6Network((prefix["addr"], prefix["len"]))
 
 
 def _effect(rules: Iterable[Any], *, drops: bool) -> Firewall:
@@ -294,9 +335,7 @@ def _effect(rules: Iterable[Any], *, drops: bool) -> Firewall:
             drops = True
             break
         # A match in front of a drop is about something special; every other rule may let pass.
-        some_accepted |= not statements & {"drop", "reject"} and bool(
-            statements & {"accept", "jump", "goto", "vmap", "queue", "xt"}
-        )
+        some_accepted |= not statements & {"drop", "reject"} and bool(statements & _LET_PASS)
     if not drops:
         return Firewall.OPEN
     return Firewall.DEPENDS if some_accepted else Firewall.CLOSED

@@ -338,7 +338,7 @@ def test_a_firewall_that_drops(lab: Lab) -> None:
 
     ended, finding = examine(lab, "forward-policy")
     assert (ended, finding["level"]) == (PROBLEM, "fail")
-    assert finding["message"] == "the firewall lets nothing be forwarded (inet lab forward)"
+    assert finding["message"] == "the firewall lets nothing pass (inet lab forward)"
     mend(lab, finding)
 
     assert lab.ping_in() == Ping(sent=1, received=1)
@@ -347,6 +347,40 @@ def test_a_firewall_that_drops(lab: Lab) -> None:
     assert (ended, finding["level"]) == (HEALTHY, "warn")
     assert finding["mend"] == ["nft list chain inet lab forward"]
     mend(lab, finding)
+
+
+def test_a_firewall_that_drops_before_it_forwards(lab: Lab) -> None:
+    lab.ndpresponder()
+    lab.vps.run("nft", "add table inet lab")
+    lab.vps.run("nft", "add chain inet lab early { type filter hook prerouting priority raw; }")
+    lab.vps.run("nft", f"add rule inet lab early ip6 daddr {INNER} counter drop")
+    assert lab.ping_in() == Ping(sent=1, received=0)
+
+    ended, finding = examine(lab, "forward-policy")
+    assert (ended, finding["level"]) == (PROBLEM, "fail")
+    assert finding["message"] == f"rules of the firewall drop {INNER} (inet lab early at prerouting)"
+    mend(lab, finding)
+
+
+@pytest.mark.parametrize(
+    ("hook", "named"), [("prerouting priority raw", "prerouting"), ("ingress device eth0 priority 0", "ingress")]
+)
+def test_a_firewall_that_lets_nothing_in(lab: Lab, hook: str, named: str) -> None:
+    family = "netdev" if named == "ingress" else "inet"
+    lab.ndpresponder()
+    lab.vps.run("nft", f"add table {family} lab")
+    lab.vps.run("nft", f"add chain {family} lab early {{ type filter hook {hook}; policy drop; }}")
+    assert lab.ping_in() == Ping(sent=1, received=0)
+
+    _, finding = examine(lab, "forward-policy")
+    assert (finding["level"], f"({family} lab early at {named})" in finding["message"]) in [
+        ("fail", True),
+        # Of which device it is, nft 1.0.6 does not tell.
+        *([("warn", True)] if named == "ingress" else []),
+    ]
+    if finding["level"] == "fail":
+        mend(lab, finding)
+        assert lab.ping_in() == Ping(sent=1, received=1)
 
 
 def test_without_nft_the_firewall_is_unknown(lab: Lab) -> None:

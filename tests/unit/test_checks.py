@@ -65,7 +65,7 @@ HEALTHY = Facts(
     neighbors=(Neighbor(GATEWAY, NUD_REACHABLE, ROUTER_MAC, 0),),
     proxied=(),
     responders=(Responder(17, "ndpresponder", BOTH),),
-    chains=(Chain("ip6", "filter", "FORWARD", Firewall.OPEN),),
+    chains=(Chain("ip6", "filter", "FORWARD", "forward", Firewall.OPEN),),
     capabilities=BOTH,
     devices=("docker0",),
 )
@@ -99,7 +99,13 @@ OTHER_DEFAULT = route("::/0 unicast eth1 fe80::9")
 WITHOUT_DEFAULT = ROUTES[1:]
 NDPPD, SECOND = Responder(18, "ndppd", BOTH), Responder(19, "ndpresponder", BOTH)
 UNSEEN, AS_ROOT = Responder(20, "ndpresponder", BOTH, certain=False), "look again as root, who can see it"
-CLOSED, DEPENDS = Chain("inet", "fw", "fwd", Firewall.CLOSED), Chain("ip6", "t", "c", Firewall.DEPENDS)
+CLOSED = Chain("inet", "fw", "fwd", "forward", Firewall.CLOSED)
+DEPENDS = Chain("ip6", "t", "c", "forward", Firewall.DEPENDS)
+INGRESS = Chain("netdev", "fw", "in", "ingress", Firewall.CLOSED)
+DROPS = Chain("inet", "fw", "pre", "prerouting", Firewall.OPEN, (IPv6Network("2001:db8:1::/112"),))
+DROPS_PART = DROPS._replace(drops=(IPv6Network("2001:db8:1::d003"),))
+DROPS_BOTH = DROPS._replace(drops=(*DROPS.drops, *DROPS_PART.drops))
+LOOK_AT = "nft -a list chain inet fw pre  # and delete the rule, or accept before it"
 ACCEPT_RA = "sysctl -w net/ipv6/conf/eth0/accept_ra=2"
 WRITTEN_RIGHT = "compare it with what the provider has assigned; one beside the link's own can be right, too"
 UNKNOWN_ROUTE = "ip -6 route add PART dev docker0  # for the part of it that lives there"
@@ -160,6 +166,21 @@ UNKNOWN_ROUTE = "ip -6 route add PART dev docker0  # for the part of it that liv
         ("forward-policy", having(chains=()), "pass", []),
         ("forward-policy", having(chains=(), legacy_firewall=True), "warn", ["ip6tables-legacy -S FORWARD"]),
         ("forward-policy", having(POOL, (POOL_ROUTE,), chains=(CLOSED,)), "pass", []),
+        ("forward-policy", having(POOL, (POOL_ROUTE,), chains=None), "pass", []),
+        (
+            "forward-policy",
+            having(POOL, (POOL_ROUTE,), chains=(CLOSED, INGRESS)),
+            "fail",
+            [
+                "nft insert rule netdev fw in icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept",
+                f"nft insert rule netdev fw in ip6 saddr {POOL} accept",
+                f"nft insert rule netdev fw in ip6 daddr {POOL} accept",
+            ],
+        ),
+        ("forward-policy", having(chains=(DROPS, DEPENDS)), "fail", [LOOK_AT]),
+        ("forward-policy", having(chains=(DROPS_BOTH,)), "fail", [LOOK_AT]),
+        ("forward-policy", having(chains=(DROPS_PART,)), "warn", [LOOK_AT]),
+        ("forward-policy", having("2001:db8:2::/120", chains=(DROPS, DROPS_PART)), "pass", []),
         ("responders", having(responders=()), "pass", []),
         ("responders", having(responders=(NDPPD,)), "warn", ["kill 18"]),
         ("responders", having(responders=(*HEALTHY.responders, NDPPD)), "fail", ["kill 18"]),
