@@ -141,6 +141,13 @@ def _is_forwarded(facts: Facts) -> bool:
 # What can be told without listening
 
 
+def _interface(facts: Facts) -> Finding:
+    name, ifname = "interface", facts.ifname
+    if facts.up:
+        return Finding(name, Level.PASS, f"{ifname} is up")
+    return Finding(name, Level.FAIL, f"{ifname} is down: nothing comes or goes there", (f"ip link set {ifname} up",))
+
+
 def _prefix(facts: Facts) -> Finding:
     name, shared = "prefix", on_link(facts.survey.snapshot.addresses)
     if not facts.named or not shared:
@@ -484,6 +491,7 @@ def _conflicts(facts: Facts, heard: Heard) -> Finding:
 
 _Check = Callable[[Facts], Finding]
 _OF_HOST: tuple[_Check, ...] = (
+    _interface,
     _prefix,
     _forwarding,
     _accept_ra,
@@ -496,4 +504,4 @@ _OF_HOST: tuple[_Check, ...] = (
     _neighbor_table,
     _capabilities,
 )
-_OF_ADDRESS: tuple[_Check, ...] = (_forwarding, _route_inward, _assigned, _forward_policy, _gateway)
+_OF_ADDRESS: tuple[_Check, ...] = (_interface, _forwarding, _route_inward, _assigned, _forward_policy, _gateway)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from enum import Enum
+from errno import ENETDOWN
 from ipaddress import IPv6Address, IPv6Network
 from itertools import chain
 from math import ceil
@@ -24,7 +25,7 @@ from .checks import Finding, Level
 from .config import STATIC
 from .filter import traffic_of
 from .hearing import Heard
-from .link import PATIENCE, Link, NotEthernetError
+from .link import PATIENCE, Link, NotEthernetError, is_up
 from .log import some
 from .multicast import Memberships
 from .packet import solicit
@@ -119,6 +120,9 @@ def run(
     except netlink.NetlinkError as error:
         raise DoctorError(f"{ifname}: {error}") from error
     if not survey.prefixes:
+        # The kernel has taken its addresses away with it: addrconf_ifdown() of Linux.
+        if not is_up(survey.snapshot.ifname):
+            raise DoctorError(f"{survey.snapshot.ifname} is down: ip link set {survey.snapshot.ifname} up")
         raise DoctorError(f"{survey.snapshot.ifname} has no on-link prefix: name what to look for with -n")
     return tell(chain(_findings(survey, seconds, report, named=bool(named)), checks.of_networks(described)), report)
 
@@ -144,12 +148,19 @@ def _describe(networks: Sequence[str]) -> list[docker.Described]:
 
 def _findings(survey: netlink.Survey, seconds: int, report: Text | Json, *, named: bool) -> Iterator[Finding]:
     ifname, heard = survey.snapshot.ifname, None
+    deaf: Finding | None = None
     try:
         pinged = unused(survey, host.inhabited())
-        if seconds:
-            # Without the permission, one of the checks says what is missing.
-            with suppress(PermissionError):
-                heard = _listen(survey, pinged, seconds, report)
+        try:
+            heard = _listen(survey, pinged, seconds, report) if seconds else None
+        except PermissionError:
+            deaf = Finding(
+                "listening", Level.WARN, "nothing was heard: that takes CAP_NET_RAW", ("look again as root",)
+            )
+        except OSError as error:
+            if error.errno != ENETDOWN:
+                raise
+            deaf = Finding("listening", Level.WARN, f"nothing was heard: {ifname} is down, or was")
         facts = host.read(survey, named=named)
     except NotEthernetError as error:
         raise DoctorError(f"{ifname} is not an Ethernet interface: nobody solicits neighbors there") from error
@@ -157,6 +168,8 @@ def _findings(survey: netlink.Survey, seconds: int, report: Text | Json, *, name
         raise DoctorError(f"{ifname}: {error.strerror}") from error
     if heard is not None:
         yield from checks.of_link(facts, heard, pinged)
+    if deaf:
+        yield deaf
     yield from checks.of_host(facts)
 
 

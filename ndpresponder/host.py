@@ -16,6 +16,7 @@ from pathlib import Path
 from socket import if_nameindex, if_nametoindex
 from typing import Any, NamedTuple
 
+from .link import is_up
 from .netlink import AUTO, Neighbor, Neighbors, Survey
 
 _PROC = Path("/proc")
@@ -95,13 +96,14 @@ class Settings:
 class Facts:
     """What is known of this host and its surroundings.
 
-    `named` is whether the operator named the prefixes; else they are the uplink's on-link prefixes. `neighbors` are the
-    uplink's neighbor entries, `proxied` the addresses that the kernel answers for on it, `capabilities` those of this
-    process, `devices` the interfaces beside it.
+    `named` is whether the operator named the prefixes; else they are the uplink's on-link prefixes. `up` is whether the
+    operator has the uplink up, `neighbors` are its neighbor entries, `proxied` the addresses that the kernel answers
+    for on it, `capabilities` those of this process, `devices` the interfaces beside it.
     """
 
     survey: Survey
     named: bool
+    up: bool
     settings: Settings
     neighbors: tuple[Neighbor, ...]
     proxied: tuple[IPv6Address, ...]
@@ -129,6 +131,7 @@ def read(survey: Survey, *, named: bool) -> Facts:
     return Facts(
         survey,
         named,
+        is_up(ifname),
         _settings(ifname),
         tuple(each for each in neighbors if not each.address.is_multicast),
         tuple(proxied),

@@ -9,7 +9,18 @@ from array import array
 from collections.abc import Sequence
 from errno import ENODEV, EOPNOTSUPP
 from fcntl import ioctl
-from socket import AF_PACKET, MSG_DONTWAIT, SO_ERROR, SO_RCVBUF, SOCK_RAW, SOL_SOCKET, if_nametoindex, socket
+from socket import (
+    AF_PACKET,
+    AF_UNIX,
+    MSG_DONTWAIT,
+    SO_ERROR,
+    SO_RCVBUF,
+    SOCK_DGRAM,
+    SOCK_RAW,
+    SOL_SOCKET,
+    if_nametoindex,
+    socket,
+)
 from struct import Struct
 
 from .filter import ANY_TARGET, REJECT_ALL, Instruction
@@ -116,8 +127,7 @@ class Link:
     def is_up(self) -> bool:
         """Whether the operator has it up (IFF_UP of netdevice(7)). Raises OSError (ENODEV) when it is no more."""
         ifname, _ = self.identity()
-        _, flags = _IFREQ_FLAGS.unpack(ioctl(self._socket, _SIOCGIFFLAGS, _IFREQ_FLAGS.pack(ifname.encode(), 0)))
-        return bool(flags & _IFF_UP)
+        return _is_up(self._socket, ifname)
 
     def has_carrier(self) -> bool:
         """Whether it has a carrier, or is up and does not tell. Raises OSError (ENODEV) when it is no more.
@@ -171,6 +181,18 @@ class Link:
         size = _TPACKET_STATS.size
         _, drops = _TPACKET_STATS.unpack(self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, size))
         return int(drops)
+
+
+def is_up(ifname: str) -> bool:
+    """Whether the operator has an interface up, for who has no Link of it. Raises OSError when there is none."""
+    with socket(AF_UNIX, SOCK_DGRAM) as of_any_family:
+        return _is_up(of_any_family, ifname)
+
+
+def _is_up(of_any_family: socket, ifname: str) -> bool:
+    request = _IFREQ_FLAGS.pack(os.fsencode(ifname), 0)
+    _, flags = _IFREQ_FLAGS.unpack(ioctl(of_any_family, _SIOCGIFFLAGS, request))
+    return bool(flags & _IFF_UP)
 
 
 def _index(ifname: str) -> int:

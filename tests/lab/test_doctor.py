@@ -33,7 +33,7 @@ INNER = str(INNER_PREFIX)
 LINK_LOCAL_NOTE = " (link-local: ndppd's answers would not pass a provider's filter)"
 HEALTHY, CANNOT_RUN, PROBLEM = 0, 1, 3
 CHECKS = [
-    *("prefix", "forwarding", "accept-ra", "route-inward", "nonlocal-bind", "assigned", "forward-policy"),
+    *("interface", "prefix", "forwarding", "accept-ra", "route-inward", "nonlocal-bind", "assigned", "forward-policy"),
     *("responders", "gateway", "neighbor-table", "capabilities"),
 ]
 NEEDS_IT = [f"ndpresponder -i eth0 -n {INNER}"]
@@ -486,7 +486,7 @@ def test_without_capabilities(lab: Lab, lost: str, own: str | None, level: str, 
 
     assert (done, found["capabilities"]["level"]) == (ended, level)
     # It looks all the same.
-    assert ("delivery" in found) == (lost != "net_raw")
+    assert ("delivery" in found, "listening" in found) == (lost != "net_raw", lost == "net_raw")
     assert set(found) >= set(CHECKS)
 
 
@@ -582,15 +582,30 @@ def test_a_terminal_shows_the_seconds_that_are_left(lab: Lab) -> None:
     [
         ("absent", "absent: no such interface; there are: lo, docker0, eth0"),
         ("lo", "lo is not an Ethernet interface: nobody solicits neighbors there"),
-        ("docker0", "docker0: Network is down"),
     ],
 )
 def test_where_it_cannot_look(lab: Lab, ifname: str, message: str) -> None:
-    lab.vps.ip("link set docker0 down")
     program = doctor(lab, "-n", INNER, "-i", ifname)
 
     assert program.wait() == CANNOT_RUN
     assert program.lines() == [f"ndpresponder: {message}"]
+
+
+def test_where_the_interface_is_down(lab: Lab) -> None:
+    lab.vps.ip("link set eth0 down")
+
+    ended, found = findings(doctor(lab, "--listen", "1", "-j", "-n", INNER))
+    assert (ended, list(found)) == (PROBLEM, ["listening", *CHECKS])
+    assert found["listening"]["message"] == "nothing was heard: eth0 is down, or was"
+    assert (found["interface"]["level"], found["interface"]["mend"]) == ("fail", ["ip link set eth0 up"])
+    mend(lab, found["interface"])
+    assert examine(lab, "interface")[1]["level"] == "pass"
+
+    # Its addresses have gone with it.
+    lab.vps.ip("link set eth0 down")
+    program = doctor(lab)
+    assert program.wait() == CANNOT_RUN
+    assert program.lines() == ["ndpresponder: eth0 is down: ip link set eth0 up"]
 
 
 def test_without_a_prefix(lab: Lab) -> None:

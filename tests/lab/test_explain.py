@@ -12,7 +12,7 @@ import pytest
 from lab import CONTAINER, GUEST_PREFIX, INNER_PREFIX, INTERNET, ROUTER_LINK_LOCAL, VPS, Lab, Ping, Program, wait_until
 from wire import event
 
-CHECKS = ["answer", "forwarding", "route-inward", "assigned", "forward-policy", "gateway"]
+CHECKS = ["answer", "interface", "forwarding", "route-inward", "assigned", "forward-policy", "gateway"]
 CLEAR, IN_THE_WAY = 0, 3
 FIRST = INNER_PREFIX[0]
 OUTSIDE = IPv6Address(GUEST_PREFIX[0x77])
@@ -169,6 +169,16 @@ def test_without_a_daemon(lab: Lab, directory: Path, tmp_path: Path) -> None:
     assert (ended, found["answer"]["mend"]) == (
         IN_THE_WAY,
         [f'add "{OUTSIDE}" to subnet in {file}, then: ndpresponder reload -c {file}'],
+    )
+
+
+def test_without_a_daemon_an_interface_that_is_down_is_in_the_way(lab: Lab, directory: Path) -> None:
+    lab.vps.ip("link set eth0 down")
+    ended, found = explain(lab, directory, "-i", "eth0", "-n", INNER_PREFIX, CONTAINER)
+    assert (ended, "interface" in failed(found), found["interface"]["mend"]) == (
+        IN_THE_WAY,
+        True,
+        ["ip link set eth0 up"],
     )
 
 

@@ -61,6 +61,7 @@ BOTH = frozenset({"CAP_NET_ADMIN", "CAP_NET_RAW"})
 HEALTHY = Facts(
     survey=SURVEY,
     named=True,
+    up=True,
     settings=SETTINGS,
     neighbors=(Neighbor(GATEWAY, NUD_REACHABLE, ROUTER_MAC, 0),),
     proxied=(),
@@ -139,6 +140,8 @@ UNKNOWN_ROUTE = "ip -6 route add PART dev docker0  # for the part of it that liv
         ),
         ("route-inward", having(routes=(DEFAULT, ON_LINK), named=False), "fail", [UNKNOWN_ROUTE]),
         ("route-inward", having("2001:db8:1::/64"), "pass", []),
+        ("interface", having(), "pass", []),
+        ("interface", having(up=False), "fail", ["ip link set eth0 up"]),
         ("prefix", having(), "pass", []),
         ("prefix", having("2001:db8:1::/48"), "warn", [WRITTEN_RIGHT]),
         ("prefix", having("2001:db8:dead::/120"), "warn", [WRITTEN_RIGHT]),
@@ -368,6 +371,7 @@ facts_of_any_host = st.builds(
         st.just(()),
     ),
     named=st.booleans(),
+    up=st.booleans(),
     settings=st.builds(
         Settings,
         *[st.none() | st.integers(0, 2)] * 4,
@@ -400,14 +404,14 @@ facts_of_any_host = st.builds(
 @given(facts_of_any_host, addresses)
 def test_any_host_is_examined(facts: Facts, address: int) -> None:
     names = [finding.check for finding in checks.of_host(facts)]
-    assert len(names) == len(set(names)) == 11
+    assert len(names) == len(set(names)) == 12
     for finding in checks.of_host(facts):
         # What fails has a way out; what passes needs none.
         assert finding.message
         assert bool(finding.mend) or finding.level is not Level.FAIL
         assert not finding.mend or finding.level is not Level.PASS
     about_it = [finding.check for finding in checks.of_address(facts, IPv6Address(address))]
-    assert about_it == ["forwarding", "route-inward", "assigned", "forward-policy", "gateway"]
+    assert about_it == ["interface", "forwarding", "route-inward", "assigned", "forward-policy", "gateway"]
 
 
 def test_a_thousand_prefixes_do_not_make_a_thousand_lines() -> None:
