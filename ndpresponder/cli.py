@@ -167,8 +167,8 @@ def _commands(context: click.Context, /, **options: Any) -> None:
 
     Each answer comes from the very address that was asked for, so that a provider's anti-spoofing filter lets it pass.
     """
-    path = options.pop("path")
     if context.invoked_subcommand is None:
+        path = options.pop("path")
         if path is None:
             _run(_from_flags(**options))
         else:

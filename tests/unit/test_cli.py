@@ -139,7 +139,8 @@ def test_wrong_levels_in_the_environment(level: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [("-i", ABSENT), ("-n", PREFIX), ("-x", PREFIX), ("--no-wait",), ("--log-level", "debug")]
+    "options",
+    [("-i", ABSENT), ("-n", PREFIX), ("-x", PREFIX), ("--no-wait",), ("--log-level", "debug"), ("-c", "a.toml")],
 )
 def test_options_before_a_command_are_refused(options: tuple[str, ...]) -> None:
     line = usage_error(*options, "filter", "-n", PREFIX)
