@@ -322,7 +322,7 @@ def _status_lines(path: str | None, ifname: str | None, *, as_json: bool, colour
     from .status import Report, narrowed  # noqa: PLC0415 - the same
 
     try:
-        replies = narrowed(ask("status"), _absolute(path), ifname)
+        replies = narrowed(ask("status", _warn), _absolute(path), ifname)
     except ClientError as error:
         raise click.ClickException(str(error)) from error
     if not replies:
@@ -380,7 +380,7 @@ def _fates(
 ) -> "list[explain.Fate]":
     """Tell what becomes of an address: what a daemon says, or a configuration."""
     from . import explain  # noqa: PLC0415 - the other commands do without
-    from .client import ClientError  # noqa: PLC0415 - the same
+    from .client import ClientError, NoDaemonError  # noqa: PLC0415 - the same
     from .file import read_file  # noqa: PLC0415 - the same
 
     if ifname and (subnets or exclusions):
@@ -388,8 +388,8 @@ def _fates(
         return list(explain.of_configuration(address, Config((Interface(ifname, entries),)), None))
     file = _absolute(path)
     try:
-        fates = explain.of_daemons(address, file, ifname)
-    except ClientError:
+        fates = explain.of_daemons(address, file, ifname, _warn)
+    except NoDaemonError:
         if not path:
             raise
         fates = []
@@ -415,7 +415,7 @@ def _monitor(*, ifname: str | None, as_json: bool, path: str | None) -> None:
     if as_json and path:
         raise click.UsageError("-j and -w exclude each other: a pcap file has no room for more than frames")
     try:
-        streams = follow("monitor")
+        streams = follow("monitor", _warn)
         ifnames = sorted({name for stream in streams for name in stream.reply["interfaces"]})
         if ifname and ifname not in ifnames:
             raise click.ClickException(f"no daemon was found that answers on {ifname}")
@@ -542,6 +542,11 @@ def _say(messages: Iterable[str]) -> None:
     """Write to standard error, a line each."""
     for message in messages:
         click.echo(f"ndpresponder: {message}", err=True)
+
+
+def _warn(message: str) -> None:
+    """Say what does not keep a command from its work."""
+    _say([f"warning: {message}"])
 
 
 def _absolute(path: str | None) -> str | None:

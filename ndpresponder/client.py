@@ -1,7 +1,8 @@
 """Asks the daemons of this host, over their control sockets (docs/control.md)."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from socket import AF_UNIX, MSG_PEEK, SOCK_STREAM, socket
 from typing import Any
@@ -20,6 +21,10 @@ class ClientError(Exception):
     """There is no reply to be had. The message is one line that says why."""
 
 
+class NoDaemonError(ClientError):
+    """There is nobody to ask."""
+
+
 class Stream:
     """A connection to a daemon that has taken a request. `reply` is the first line of what it says."""
 
@@ -30,7 +35,9 @@ class Stream:
         try:
             self._channel.settimeout(_PATIENCE)
             self._channel.connect(str(path))
-            self._channel.sendall(json.dumps(request).encode() + b"\n")
+            # What is refused at once is told why, and is not there any more to take a request.
+            with suppress(BrokenPipeError):
+                self._channel.sendall(json.dumps(request).encode() + b"\n")
             self.reply = self._read(self._first_line())
         except BaseException:
             self.close()
@@ -63,6 +70,8 @@ class Stream:
         line = b""
         while not line.endswith(b"\n") and len(line) < _LARGEST:
             octets = self._channel.recv(_CHUNK, MSG_PEEK)
+            if not octets and not line:
+                raise ClientError(f"{self._path}: no reply")
             if not octets:
                 break
             line += self._channel.recv(octets.find(b"\n") + 1 or len(octets))
@@ -78,17 +87,21 @@ class Stream:
         return told
 
 
-def ask(name: str, directory: Path = DIRECTORY, **fields: Any) -> list[dict[str, Any]]:
-    """Put a request to every daemon that lets us, and return their replies. Raises ClientError, also when none does."""
+def ask(name: str, warn: Callable[[str], object], directory: Path = DIRECTORY, **fields: Any) -> list[dict[str, Any]]:
+    """Put a request to every daemon that lets us, and return their replies. As follow() does."""
     replies = []
-    for stream in follow(name, directory, **fields):
+    for stream in follow(name, warn, directory, **fields):
         stream.close()
         replies.append(stream.reply)
     return replies
 
 
-def follow(name: str, directory: Path = DIRECTORY, **fields: Any) -> list[Stream]:
-    """Put a request to every daemon that lets us, and return what they say. Raises ClientError, also when none does."""
+def follow(name: str, warn: Callable[[str], object], directory: Path = DIRECTORY, **fields: Any) -> list[Stream]:
+    """Put a request to every daemon that lets us, and return what they say.
+
+    One that does not reply as it should does not hide the others: `warn` is told. Raises ClientError when none is left,
+    and of its kinds NoDaemonError when there is none.
+    """
     try:
         paths = sorted(directory.iterdir())
     except FileNotFoundError:
@@ -97,15 +110,23 @@ def follow(name: str, directory: Path = DIRECTORY, **fields: Any) -> list[Stream
         raise ClientError(f"{directory}: {error.strerror}") from error
     request = {"version": VERSION, "request": name, **fields}
     refused: list[Path] = []
-    streams = list(_streams([path for path in paths if path.suffix == SUFFIX], request, refused))
+    failures: list[str] = []
+    streams = list(_streams([path for path in paths if path.suffix == SUFFIX], request, refused, failures))
     if refused and not streams:
-        raise ClientError(f"{refused[0]}: permission denied; root may, and the group of --control-group")
-    if not streams:
-        raise ClientError(f"no daemon was found: no control socket in {directory} answers")
+        failures.append(f"{refused[0]}: permission denied; root may, and the group of --control-group")
+    if streams:
+        for failure in failures:
+            warn(failure)
+    elif failures:
+        raise ClientError("; ".join(failures))
+    else:
+        raise NoDaemonError(f"no daemon was found: no control socket in {directory} answers")
     return streams
 
 
-def _streams(paths: list[Path], request: Mapping[str, Any], refused: list[Path]) -> Iterator[Stream]:
+def _streams(
+    paths: list[Path], request: Mapping[str, Any], refused: list[Path], failures: list[str]
+) -> Iterator[Stream]:
     for path in paths:
         try:
             yield Stream(path, request)
@@ -116,4 +137,6 @@ def _streams(paths: list[Path], request: Mapping[str, Any], refused: list[Path])
             # Another one may have us in its group.
             refused.append(path)
         except OSError as error:
-            raise ClientError(f"{path}: {error.strerror or 'no reply'}") from error
+            failures.append(f"{path}: {error.strerror or 'no reply'}")
+        except ClientError as error:
+            failures.append(str(error))

@@ -6,7 +6,7 @@ here, by those who know: checks.
 
 import asyncio
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from errno import ENETDOWN
 from ipaddress import IPv6Address, IPv6Network
@@ -42,9 +42,9 @@ _ELSEWHERE = (Verdict.OWN_ADDRESS, Verdict.GATEWAY, Verdict.LINK_LOCAL, Verdict.
 """What does not live behind this host, so that nothing on it is in the way."""
 
 
-def of_daemons(address: IPv6Address, file: str | None, ifname: str | None) -> list[Fate]:
-    """Ask the daemons of this host. Raises ClientError when there are none; none may be left for a file or a name."""
-    replies = narrowed(ask("explain", address=str(address)), file, ifname)
+def of_daemons(address: IPv6Address, file: str | None, ifname: str | None, warn: Callable[[str], object]) -> list[Fate]:
+    """Ask the daemons of this host, as ask() does; none may be left for a file or a name."""
+    replies = narrowed(ask("explain", warn, address=str(address)), file, ifname)
     return [{"file": reply["file"], **interface} for reply in replies for interface in reply["interfaces"]]
 
 

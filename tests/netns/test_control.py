@@ -152,7 +152,7 @@ os.setgroups([])
 os.setgid({group})
 os.setuid(54321)
 try:
-    print([reply["version"] for reply in ask("status", Path(sys.argv[1]))])
+    print([reply["version"] for reply in ask("status", print, Path(sys.argv[1]))])
 except ClientError as error:
     print(error)
 """

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -432,6 +433,24 @@ def test_without_a_daemon(command: tuple[str, ...], tmp_path: Path, monkeypatch:
     done = ndpresponder(*command)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"ndpresponder: no daemon was found: no control socket in {tmp_path} answers\n"
+
+
+def test_a_daemon_that_cannot_be_asked_is_not_taken_for_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the file says may not be what that daemon does."""
+    path = tmp_path / "1-a.sock"
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    file = tmp_path / "f.toml"
+    file.write_text(FILE)
+
+    def end_at_once() -> None:
+        listener.accept()[0].close()
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        Thread(target=end_at_once).start()
+        done = ndpresponder("explain", "-c", str(file), "2001:db8::5")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"ndpresponder: {path}: no reply\n")
 
 
 def test_an_interface_that_is_not_there_is_in_the_way() -> None:

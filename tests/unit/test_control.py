@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from ndpresponder import control
-from ndpresponder.client import ClientError, ask
+from ndpresponder.client import ClientError, NoDaemonError, ask
 from ndpresponder.control import LONGEST_REQUEST, MOST_CLIENTS, RequestError, Server, group_of
 
 STATUS = {"version": 1, "request": "status"}
@@ -292,29 +292,60 @@ def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
 
 
 def test_no_daemon(tmp_path: Path) -> None:
+    told: list[str] = []
     for directory in (tmp_path, tmp_path / "none"):
-        with pytest.raises(ClientError, match=f"^no daemon was found: no control socket in {directory} answers$"):
-            ask("status", directory)
+        with pytest.raises(NoDaemonError, match=f"^no daemon was found: no control socket in {directory} answers$"):
+            ask("status", told.append, directory)
 
 
 def test_all_daemons_are_asked(tmp_path: Path) -> None:
+    told: list[str] = []
 
     async def run() -> list[dict[str, Any]]:
         first, second = server(tmp_path, text="first"), server(tmp_path, text="second")
         async with serving(first, tmp_path), serving(second, tmp_path):
             with closing(socket.socket(socket.AF_UNIX)) as killed:
                 killed.bind(str(tmp_path / "0-a.sock"))
-            return await asyncio.to_thread(ask, "status", tmp_path, n=7)
+            return await asyncio.to_thread(ask, "status", told.append, tmp_path, n=7)
 
     replies = asyncio.run(run())
     assert sorted(reply["is"] for reply in replies) == ["first", "second"]
     assert all((reply["request"], reply["n"]) == ("status", 7) for reply in replies)
+    assert told == []
+
+
+def test_one_that_hangs_does_not_hide_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ndpresponder.client._PATIENCE", 0.2)
+    hung, odd = tmp_path / "1-a.sock", tmp_path / "2-b.sock"
+    told: list[str] = []
+
+    async def say_something(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(b"[]\n")
+        writer.close()
+
+    async def run() -> None:
+        with closing(socket.socket(socket.AF_UNIX)) as listener:
+            listener.bind(str(hung))
+            listener.listen()
+            async with await asyncio.start_unix_server(say_something, odd):
+                async with serving(server(tmp_path, text="well"), tmp_path):
+                    replies = await asyncio.to_thread(ask, "status", told.append, tmp_path)
+                assert [reply["is"] for reply in replies] == ["well"]
+                assert told == [f"{hung}: no reply", f"{odd}: an unexpected reply"]
+                # Where nobody is left, it is an error, but not that there is nobody.
+                with pytest.raises(ClientError) as caught:
+                    await asyncio.to_thread(ask, "status", told.append, tmp_path)
+                assert str(caught.value) == f"{hung}: no reply; {odd}: an unexpected reply"
+                assert not isinstance(caught.value, NoDaemonError)
+
+    asyncio.run(run())
 
 
 def test_an_error_has_the_socket(tmp_path: Path) -> None:
     async def test(path: Path) -> None:
         with pytest.raises(ClientError) as caught:
-            await asyncio.to_thread(ask, "refused", tmp_path)
+            await asyncio.to_thread(ask, "refused", print, tmp_path)
         assert str(caught.value) == f"{path}: cannot be"
 
     run_with(server(tmp_path), tmp_path, test)
