@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from io import BufferedWriter, FileIO, TextIOWrapper
 from ipaddress import IPv6Address
 from pathlib import Path
 from socket import if_nameindex
@@ -521,6 +522,7 @@ def _doctor(
 
 def main() -> NoReturn:
     """Run the command line and exit."""
+    _open_streams()
     try:
         _commands.main(prog_name="ndpresponder", standalone_mode=False)
     except ConfigError as error:
@@ -533,6 +535,46 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
+class _Output(FileIO):
+    """Standard output, whose errors are of another kind than all others."""
+
+    def write(self, octets: Any, /) -> int:
+        """Write as much as there is room for."""
+        try:
+            return super().write(octets)
+        except BrokenPipeError:
+            # Known to click: that nobody reads any more is no error.
+            raise
+        except OSError as error:
+            _give_up(self.fileno())
+            raise click.ClickException(f"standard output: {error.strerror}") from error
+
+
+def _open_streams() -> None:
+    """Have standard streams that take any text, also where whoever started this has closed them.
+
+    Otherwise the next file or socket would get the number of one, and what is written to that.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest number that is free: open(2).
+            os.open(os.devnull, os.O_RDWR)
+    # File names need not be UTF-8, nor what the terminal takes.
+    errors = "backslashreplace"
+    encoding = sys.stdout.encoding if sys.stdout else None
+    sys.stdout = TextIOWrapper(BufferedWriter(_Output(1, "w", closefd=False)), encoding, errors)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", 1, encoding, errors, closefd=False)
+
+
+def _give_up(number: int) -> None:
+    """Let go of what cannot be written, or the interpreter tries it again at the end, and has an error of its own."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, number)
+    os.close(nowhere)
+
+
 def _complain(message: str, status: int) -> NoReturn:
     _say([message])
     sys.exit(status)
@@ -540,8 +582,12 @@ def _complain(message: str, status: int) -> NoReturn:
 
 def _say(messages: Iterable[str]) -> None:
     """Write to standard error, a line each."""
-    for message in messages:
-        click.echo(f"ndpresponder: {message}", err=True)
+    try:
+        for message in messages:
+            click.echo(f"ndpresponder: {message}", err=True)
+    except OSError:
+        # There is no other place to say it.
+        _give_up(sys.stderr.fileno())
 
 
 def _warn(message: str) -> None:

@@ -36,7 +36,7 @@ class Stream:
             self._channel.settimeout(_PATIENCE)
             self._channel.connect(str(path))
             # What is refused at once is told why, and is not there any more to take a request.
-            with suppress(BrokenPipeError):
+            with suppress(ConnectionError):
                 self._channel.sendall(json.dumps(request).encode() + b"\n")
             self.reply = self._read(self._first_line())
         except BaseException:

@@ -54,6 +54,15 @@ def failure(wire: Wire, *arguments: str, prefix: tuple[str, ...] = ()) -> dict[s
 # Saying so
 
 
+def test_without_standard_streams(wire: Wire) -> None:
+    """The numbers of those are not taken by a socket, to which a line of the log would be written."""
+    closed = 'exec "$@" <&- >&- 2>&-'
+    process = wire.host.popen("sh", "-c", closed, "sh", *wire.command("-i", "eth0", "-n", PREFIX))
+    wait_until(lambda: wire.is_answered(TARGET), "an answer")
+    process.send_signal(SIGTERM)
+    assert process.wait(10) == 0
+
+
 def test_ready(wire: Wire) -> None:
     program = wire.answering("-n", f"{PREFIX},2001:db8:1::5")
     line = event(program, "ready")

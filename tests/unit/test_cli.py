@@ -271,6 +271,56 @@ def test_help_names_every_option_and_command() -> None:
     assert commands == ["check", "doctor", "explain", "filter", "import-ndppd", "monitor", "reload", "status"]
 
 
+# Standard streams
+
+
+def through_shell(redirection: str, *arguments: str, encoding: str = "utf-8") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ndpresponder", *arguments]
+    return subprocess.run(
+        ["sh", "-c", f'exec "$@" {redirection}', "sh", *command],
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+EXPLAIN = ("explain", "-i", ABSENT, "-n", PREFIX, "2001:db9::5")
+
+
+@pytest.mark.parametrize("arguments", [("filter", "-n", PREFIX), EXPLAIN, ("--help",), ("--version",)])
+def test_a_full_disk(arguments: tuple[str, ...]) -> None:
+    done = through_shell(">/dev/full", *arguments)
+    assert (done.returncode, done.stderr) == (1, "ndpresponder: standard output: No space left on device\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"), [(("filter", "-n", PREFIX), 0), (EXPLAIN, 3), (("status", "-c"), 2), (("--bogus",), 2)]
+)
+@pytest.mark.parametrize("redirection", [">&-", "2>&-", "<&- >&- 2>&-", "2>/dev/full"])
+def test_streams_that_are_missing(redirection: str, arguments: tuple[str, ...], status: int) -> None:
+    done = through_shell(redirection, *arguments)
+    assert done.returncode == status
+    assert "Traceback" not in done.stderr
+
+
+def test_text_that_cannot_be_written() -> None:
+    """As in this locale, and as the name of a file that is not UTF-8."""
+    done = through_shell("", *EXPLAIN, encoding="ascii")
+    assert (done.returncode, done.stderr) == (3, "")
+    assert f"> ndpresponder -i {ABSENT} -n 2001:db9::5 \\u2026\n" in done.stdout
+
+
+def test_a_name_that_is_not_utf_8(tmp_path: Path) -> None:
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.toml")
+    Path(path).write_text(FILE)
+    done = through_shell("", "explain", "-i", "lo", "-c", path, "2001:db9::5")
+    assert (done.returncode, done.stderr) == (3, "")
+    assert f'> add "2001:db9::5" to subnet in {tmp_path}/\\udcff.toml, then: ' in done.stdout
+
+
 # Configuration files
 
 
@@ -443,7 +493,8 @@ def test_a_daemon_that_cannot_be_asked_is_not_taken_for_none(tmp_path: Path, mon
     file.write_text(FILE)
 
     def end_at_once() -> None:
-        listener.accept()[0].close()
+        with listener.accept()[0] as connection:
+            connection.recv(4096)
 
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
