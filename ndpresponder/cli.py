@@ -26,6 +26,7 @@ from .config import (
     Interface,
     Multicast,
     may_be_group,
+    may_be_ifname,
     parse_addresses,
     parse_endpoint,
     parse_networks,
@@ -38,12 +39,41 @@ if TYPE_CHECKING:
 
 _PREFIX_HELP = "IPv6 prefix or address to answer for; repeat it, or separate several with commas."
 _EXCLUDE_HELP = "Prefix or address inside of those that is not answered; the longest match decides."
-_UPLINK_HELP = "The uplink: the interface where the router asks; auto: that of the default route."
-_uplink = click.option("-i", "--ifname", metavar="NAME", help=_UPLINK_HELP)
+_LONGEST_SHOWN = 60
+"""Characters of a wrong value that an error repeats."""
+
+
+def _ifname_of(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    """Return the value of -i. Raises ConfigError for what no interface can be called: one would wait for it in vain."""
+    if value and not may_be_ifname(value):
+        raise ConfigError(f"-i {value[:_LONGEST_SHOWN]}: not the name of an interface")
+    return value
+
+
+def _completed(_context: click.Context, _option: click.Parameter, begun: str) -> list[str]:
+    return [name for _, name in if_nameindex() if name.startswith(begun)]
+
+
+def _ifname(text: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    return click.option("-i", "--ifname", metavar="NAME", callback=_ifname_of, shell_complete=_completed, help=text)
+
+
+# Who may read it is for the one that does: its error has more to say.
+_FILE = click.Path(readable=False)
+_uplink = _ifname("The uplink: the interface where the router asks; auto: that of the default route.")
 _subnets = click.option("-n", "--subnet", "subnets", multiple=True, metavar="PREFIX", help=_PREFIX_HELP)
 _exclusions = click.option("-x", "--exclude", "exclusions", multiple=True, metavar="PREFIX", help=_EXCLUDE_HELP)
 _json = click.option("-j", "--json", "as_json", is_flag=True, help="JSON objects, one on each line.")
-_file = click.option("-c", "--config", "path", default=DEFAULT_FILE, show_default=True, metavar="FILE")
+_file = click.option(
+    "-c",
+    "--config",
+    "path",
+    type=_FILE,
+    default=DEFAULT_FILE,
+    show_default=True,
+    metavar="FILE",
+    help="The configuration file.",
+)
 
 
 def _choices(values: type[Override | Multicast | log.Format]) -> "click.Choice[str]":
@@ -70,6 +100,7 @@ class _LevelOption(click.Option):
     "-c",
     "--config",
     "path",
+    type=_FILE,
     metavar="FILE",
     help="Read all of this, for several interfaces, from a configuration file; of the options below only those for "
     "the log go with it.",
@@ -301,8 +332,8 @@ def _reload(path: str) -> None:
 
 
 @_commands.command("status")
-@click.option("-c", "--config", "path", metavar="FILE", help="Only of the daemon that reads this file.")
-@click.option("-i", "--ifname", metavar="NAME", help="Only of this interface.")
+@click.option("-c", "--config", "path", type=_FILE, metavar="FILE", help="Only of the daemon that reads this file.")
+@_ifname("Only of this interface.")
 @click.option("-j", "--json", "as_json", is_flag=True, help="A line of JSON for each daemon.")
 @click.option("--watch", is_flag=True, help="Again each second, until it is interrupted.")
 def _status(*, path: str | None, ifname: str | None, as_json: bool, watch: bool) -> None:
@@ -333,8 +364,10 @@ def _status_lines(path: str | None, ifname: str | None, *, as_json: bool, colour
 
 @_commands.command("explain")
 @click.argument("text", metavar="ADDRESS")
-@click.option("-c", "--config", "path", metavar="FILE", help="Ask the daemon that reads this file; or take the file.")
-@click.option("-i", "--ifname", metavar="NAME", help="Ask about this interface; or, with -n, without a daemon.")
+@click.option(
+    "-c", "--config", "path", type=_FILE, metavar="FILE", help="Ask the daemon that reads this file; or take the file."
+)
+@_ifname("Ask about this interface; or, with -n, without a daemon.")
 @_subnets
 @_exclusions
 @_json
@@ -404,9 +437,11 @@ def _fates(
 
 
 @_commands.command("monitor")
-@click.option("-i", "--ifname", metavar="NAME", help="Only on this interface.")
+@_ifname("Only on this interface.")
 @click.option("-j", "--json", "as_json", is_flag=True, help="A line of JSON for each solicitation.")
-@click.option("-w", "--write", "path", metavar="FILE", help="Write a pcap file, as tcpdump does; -: standard output.")
+@click.option(
+    "-w", "--write", "path", type=_FILE, metavar="FILE", help="Write a pcap file, as tcpdump does; -: standard output."
+)
 def _monitor(*, ifname: str | None, as_json: bool, path: str | None) -> None:
     """Print solicitations and answers as they pass, and why there is no answer, until it is interrupted."""
     from . import monitor  # noqa: PLC0415 - only what asks pays for it
@@ -436,7 +471,7 @@ def _monitor(*, ifname: str | None, as_json: bool, path: str | None) -> None:
 
 
 @_commands.command("import-ndppd")
-@click.argument("path", metavar="FILE")
+@click.argument("path", type=_FILE, metavar="FILE")
 def _import_ndppd(path: str) -> None:
     """Print the configuration file that does what one of ndppd, such as /etc/ndppd.conf, says.
 

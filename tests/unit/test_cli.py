@@ -24,6 +24,7 @@ from ndpresponder.station import interfaces
 PREFIX = "2001:db8::/112"
 NO_NAME = "name the uplink with -i, or a configuration file with -c; there are: "
 NO_NETWORK = "not the name of a Docker network; docker network ls lists them"
+NO_INTERFACE = "not the name of an interface"
 EXCLUDED = "nothing to answer for: all that is named is excluded"
 NOTHING = "nothing to answer for: name a prefix or an address, such as -n 2001:db8::/112"
 # An interface that no machine has: should a usage error go unnoticed, no real one is touched.
@@ -94,6 +95,13 @@ def test_prefixes_that_cannot_be_meant(arguments: tuple[str, ...], message: str)
         (("-i", ABSENT, "-N", "web", "-n", PREFIX, "-x", PREFIX), f"-n {PREFIX}: {EXCLUDED}"),
         (("-i", ABSENT, "-n", PREFIX, "--control-group", "a b"), "--control-group a b: not the name of a group"),
         (("-N", "web", "-i", ""), f"{NO_NAME}{interfaces()}"),
+        (("-i", f"{ABSENT}x{'x' * 15}", "-n", PREFIX), f"-i {ABSENT}x{'x' * 15}: {NO_INTERFACE}"),
+        (("-i", "eth0:0", "-n", PREFIX), f"-i eth0:0: {NO_INTERFACE}"),
+        (("-i", "eth0:1/x", "-n", PREFIX), f"-i eth0:1/x: {NO_INTERFACE}"),
+        (("-i", f"{ABSENT} ", "-n", PREFIX), f"-i {ABSENT} : {NO_INTERFACE}"),
+        (("-i", "x" * 100_000, "-n", PREFIX), f"-i {'x' * 60}: {NO_INTERFACE}"),
+        (("doctor", "-i", ".."), f"-i ..: {NO_INTERFACE}"),
+        (("status", "-i", "eth0:0"), f"-i eth0:0: {NO_INTERFACE}"),
     ],
 )
 def test_usage_errors(arguments: tuple[str, ...], message: str) -> None:
@@ -319,6 +327,42 @@ def test_a_name_that_is_not_utf_8(tmp_path: Path) -> None:
     done = through_shell("", "explain", "-i", "lo", "-c", path, "2001:db9::5")
     assert (done.returncode, done.stderr) == (3, "")
     assert f'> add "2001:db9::5" to subnet in {tmp_path}/\\udcff.toml, then: ' in done.stdout
+
+
+# What the shells ask
+
+
+def completions(*words: str) -> str:
+    """Return what bash is told for the last of these words."""
+    asked = {"COMP_WORDS": " ".join(("ndpresponder", *words)), "COMP_CWORD": str(len(words))}
+    done = subprocess.run(
+        [sys.executable, "-m", "ndpresponder"],
+        env=os.environ | asked | {"_NDPRESPONDER_COMPLETE": "bash_complete"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    "words", [("-c", "/etc/ho"), *((command, "-c", "/etc/ho") for command in ("check", "reload", "status", "explain"))]
+)
+def test_files_are_completed(words: tuple[str, ...]) -> None:
+    # The shell itself knows them.
+    assert completions(*words) == "file,/etc/ho\n"
+
+
+def test_other_files_are_completed() -> None:
+    assert completions("import-ndppd", "/etc/ho") == "file,/etc/ho\n"
+    assert completions("monitor", "-w", "/etc/ho") == "file,/etc/ho\n"
+
+
+@pytest.mark.parametrize("words", [(), ("doctor",), ("status",), ("monitor",), ("explain",)])
+def test_interfaces_are_completed(words: tuple[str, ...]) -> None:
+    assert "plain,lo" in completions(*words, "-i", "l").splitlines()
+    assert completions(*words, "-i", "ndpr-") == "\n"
 
 
 # Configuration files
