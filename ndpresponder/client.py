@@ -4,7 +4,8 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from socket import AF_UNIX, MSG_PEEK, SOCK_STREAM, socket
+from socket import AF_UNIX, MSG_PEEK, SO_SNDTIMEO, SOCK_STREAM, SOL_SOCKET, socket
+from struct import Struct
 from typing import Any
 
 from .claim import DIRECTORY
@@ -15,6 +16,8 @@ _PATIENCE = 5.0
 _CHUNK = 1 << 16
 _LARGEST = 1 << 26
 """Octets of a reply: a peer that does not come to an end is none of ours."""
+
+_TIMEVAL = Struct("@ll")  # struct timeval of setsockopt(2): seconds, microseconds
 
 
 class ClientError(Exception):
@@ -33,8 +36,11 @@ class Stream:
         self._rest = b""
         self._channel = socket(AF_UNIX, SOCK_STREAM)
         try:
-            self._channel.settimeout(_PATIENCE)
+            # The kernel's own: with Python's, connect() would not wait for a place in the queue (unix(7), EAGAIN).
+            patience = _TIMEVAL.pack(*divmod(int(_PATIENCE * 1e6), 10**6))
+            self._channel.setsockopt(SOL_SOCKET, SO_SNDTIMEO, patience)
             self._channel.connect(str(path))
+            self._channel.settimeout(_PATIENCE)
             # What is refused at once is told why, and is not there any more to take a request.
             with suppress(ConnectionError):
                 self._channel.sendall(json.dumps(request).encode() + b"\n")
@@ -136,7 +142,9 @@ def _streams(
         except PermissionError:
             # Another one may have us in its group.
             refused.append(path)
+        except (BlockingIOError, TimeoutError):
+            failures.append(f"{path}: no reply")
         except OSError as error:
-            failures.append(f"{path}: {error.strerror or 'no reply'}")
+            failures.append(f"{path}: {error.strerror}")
         except ClientError as error:
             failures.append(str(error))

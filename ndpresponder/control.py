@@ -7,8 +7,9 @@ its bounds allow: hostile bytes get a line that says what is wrong, and too much
 import asyncio
 import json
 import os
+import select
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing, closing, suppress
 from pathlib import Path
 from socket import AF_UNIX, SOCK_STREAM, socket
@@ -24,11 +25,13 @@ LONGEST_REQUEST = 4096
 """Octets. A line without an end would fill the memory."""
 MOST_CLIENTS = 16
 """At a time. Connections without number would take all the descriptors that a packet socket or a snapshot needs."""
+MOST_WATCHERS = 8
+"""Of those. A stream has no end: those who watch and do not read would leave no place for others."""
 _MOST_WAITING = 16
 """Connections that the kernel holds until they are accepted."""
 _PATIENCE = 30.0
-"""Seconds for the next request, or for taking a reply. Idle clients would keep the others out, and one that does not
-read would keep its reply, of which there is one at a time, in our memory."""
+"""Seconds for the next request, or for taking a reply or a part of a stream. Idle clients would keep the others out,
+and one that does not read would keep its reply, of which there is one at a time, in our memory."""
 _NEW = ".new"
 _UNFINISHED = 60.0
 """Seconds after which a socket that is not listening yet never will be."""
@@ -60,7 +63,8 @@ class Server:
         self._directory = directory
         self._group = group
         self._path: Path | None = None
-        self._clients: set[asyncio.Task[None]] = set()
+        self._clients: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._watchers = 0
 
     async def serve(self) -> None:
         """Answer until cancelled. Without a place for the socket, says so and returns: nothing else depends on it."""
@@ -76,7 +80,9 @@ class Server:
             return
         try:
             self._admit()
-            server = await asyncio.start_unix_server(self._receive, sock=listener, limit=LONGEST_REQUEST)
+            server = await asyncio.start_unix_server(
+                self._receive, sock=listener, limit=LONGEST_REQUEST, backlog=_MOST_WAITING
+            )
             with closing(server):
                 await asyncio.Event().wait()
         finally:
@@ -138,19 +144,24 @@ class Server:
     async def _receive(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task  # noqa: S101 - this is one
-        if len(self._clients) >= MOST_CLIENTS:
+        # Those that have left already, and are not through with that, are in nobody's way.
+        if sum(not _has_left(client) for client in self._clients.values()) >= MOST_CLIENTS:
             _write(writer, {"version": VERSION, "error": f"{MOST_CLIENTS} clients already; try again later"})
             writer.close()
             return
-        self._clients.add(task)
+        self._clients[task] = writer
         # So that drain() waits until there is nothing left: one reply at a time.
         writer.transport.set_write_buffer_limits(0)
         try:
-            while line := await self._line(reader):
+            # To somebody who has left, a reply of thousands of prefixes would be for nothing.
+            while (line := await self._line(reader)) and not _has_left(writer):
                 reply = self.reply(line)
                 if "error" not in reply and (begin := self._streams.get(json.loads(line)["request"])):
-                    await _stream(reply, begin(), reader, writer)
-                    break
+                    if self._watchers < MOST_WATCHERS:
+                        await self._watched(_stream(reply, begin(), reader, writer))
+                        break
+                    error = f"{MOST_WATCHERS} clients watch already; try again later"
+                    reply = {"version": VERSION, "error": error}
                 _write(writer, reply)
                 async with asyncio.timeout(_PATIENCE):
                     await writer.drain()
@@ -163,8 +174,15 @@ class Server:
             # The daemon ends. To Python 3.11, a connection's task that was cancelled is an error to be shown.
             writer.transport.abort()
         finally:
-            self._clients.discard(task)
+            del self._clients[task]
             writer.close()
+
+    async def _watched(self, streaming: Awaitable[None]) -> None:
+        self._watchers += 1
+        try:
+            await streaming
+        finally:
+            self._watchers -= 1
 
     @staticmethod
     async def _line(reader: asyncio.StreamReader) -> bytes:
@@ -186,7 +204,10 @@ async def _stream(
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
 ) -> None:
-    """Write a reply and what follows until the client ends. How slowly it reads is for the source to deal with."""
+    """Write a reply and what follows until the client ends; TimeoutError when it does not read.
+
+    What it does not read in time is for the source to deal with.
+    """
     gone = asyncio.ensure_future(_hear_out(reader))
     try:
         async with aclosing(batches):
@@ -194,10 +215,22 @@ async def _stream(
             batch = [reply, *await anext(batches)]
             while not gone.done():
                 writer.write("".join(f"{json.dumps(each)}\n" for each in batch).encode())
-                await writer.drain()
+                async with asyncio.timeout(_PATIENCE):
+                    await writer.drain()
                 batch = await anext(batches)
     finally:
         gone.cancel()
+
+
+def _has_left(writer: asyncio.StreamWriter) -> bool:
+    """Whether the client reads no more; one that has no more to say may do so."""
+    descriptor = writer.get_extra_info("socket").fileno()
+    if descriptor < 0:
+        return True
+    poll = select.poll()
+    # The end of both directions is told in any case: poll(2).
+    poll.register(descriptor, 0)
+    return bool(poll.poll(0))
 
 
 async def _hear_out(reader: asyncio.StreamReader) -> None:

@@ -59,7 +59,7 @@ def show(streams: list[Stream], ifname: str | None, form: Callable[[Told], bytes
                 _write(outlet, b"".join(map(form, told)))
             except BrokenPipeError:
                 return
-    raise ClientError("the daemon has ended")
+    raise ClientError("the daemon has ended, or has waited too long for this to be read")
 
 
 def _write(outlet: int, octets: bytes) -> None:

@@ -114,7 +114,10 @@ def test_a_file_and_the_end_of_the_daemon(watched: Watched, tmp_path: Path) -> N
         wait_until(lambda: path.stat().st_size == len(PCAP_HEADER) + 5 * (16 + 86), "five frames")
         assert watched.program.stop() == 0
         assert process.wait(10) == 1
-        assert process.communicate() == ("", "ndpresponder: the daemon has ended\n")
+        assert process.communicate() == (
+            "",
+            "ndpresponder: the daemon has ended, or has waited too long for this to be read\n",
+        )
     with PcapReader(str(path)) as reader:
         frames = [bytes(packet) for packet in reader]
     asked = [bytes(solicit(target)) for target in (TARGET, OTHER)]

@@ -6,8 +6,8 @@ import json
 import os
 import select
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, closing, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pytest
 
 from ndpresponder import control
 from ndpresponder.client import ClientError, NoDaemonError, ask
-from ndpresponder.control import LONGEST_REQUEST, MOST_CLIENTS, RequestError, Server, group_of
+from ndpresponder.control import LONGEST_REQUEST, MOST_CLIENTS, MOST_WATCHERS, RequestError, Server, group_of
 
 STATUS = {"version": 1, "request": "status"}
 
@@ -205,6 +205,78 @@ def test_a_client_that_does_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
             assert left < 1_000_000
 
     run_with(Server({"status": large}, tmp_path, ""), tmp_path, test)
+
+
+def test_those_who_watch_and_do_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They leave places for others, and a while later they are thrown out."""
+    monkeypatch.setattr(control, "_PATIENCE", 0.5)
+
+    async def flood() -> AsyncGenerator[list[control.Reply], None]:
+        while True:
+            yield [{"text": "x" * 1_000_000}]
+            await asyncio.sleep(0)
+
+    watch = b'{"version": 1, "request": "watch"}\n'
+
+    async def test(path: Path) -> None:
+        with ExitStack() as slow:
+            watching = [slow.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(MOST_WATCHERS)]
+            for each in watching:
+                each.connect(str(path))
+                each.sendall(watch)
+                # It is there as soon as there is something to read.
+                assert await asyncio.to_thread(select.select, [each], [], [], 5) == ([each], [], [])
+            reader, writer = await connected(path)
+            error = f"{MOST_WATCHERS} clients watch already; try again later"
+            assert await reply_to(reader, writer, watch) == {"version": 1, "error": error}
+            assert (await reply_to(reader, writer, json.dumps(STATUS).encode() + b"\n"))["is"] == "well"
+            for each in watching:
+                given_up = select.poll()
+                given_up.register(each, select.POLLHUP)
+                assert await asyncio.to_thread(given_up.poll, 5000)
+            writer.close()
+            reader, writer = await connected(path)
+            assert await reply_to(reader, writer, watch) == {"version": 1, "watching": True}
+            writer.close()
+
+    def tell(request: control.Request) -> control.Reply:
+        return {"is": "well"} if request["request"] == "status" else {"watching": True}
+
+    run_with(Server({"status": tell, "watch": tell}, tmp_path, "", {"watch": flood}), tmp_path, test)
+
+
+def test_those_who_ask_and_leave(tmp_path: Path) -> None:
+    """They keep nobody out, and have no reply made for them."""
+    asked = 0
+
+    def count(_: control.Request) -> control.Reply:
+        nonlocal asked
+        asked += 1
+        return {"is": "well"}
+
+    async def test(path: Path) -> None:
+        for _ in range(MOST_CLIENTS):
+            with socket.socket(socket.AF_UNIX) as gone:
+                gone.connect(str(path))
+                gone.sendall(b'{"version": 1, "request": "status"}\n')
+        assert [reply["is"] for reply in await asyncio.to_thread(ask, "status", print, tmp_path)] == ["well"]
+        assert asked == 1
+
+    run_with(Server({"status": count}, tmp_path, ""), tmp_path, test)
+
+
+def test_one_that_is_refused_is_told_why(tmp_path: Path) -> None:
+    async def test(path: Path) -> None:
+        clients = [await connected(path) for _ in range(MOST_CLIENTS)]
+        for client in clients:
+            assert (await reply_to(*client, json.dumps(STATUS).encode() + b"\n"))["is"] == "well"
+        for _ in range(20):
+            with pytest.raises(ClientError, match=r"16 clients already; try again later$"):
+                await asyncio.to_thread(ask, "status", print, tmp_path)
+        for _, writer in clients:
+            writer.close()
+
+    run_with(server(tmp_path), tmp_path, test)
 
 
 def test_an_idle_client_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
