@@ -335,26 +335,36 @@ def _reload(path: str) -> None:
 @click.option("-c", "--config", "path", type=_FILE, metavar="FILE", help="Only of the daemon that reads this file.")
 @_ifname("Only of this interface.")
 @click.option("-j", "--json", "as_json", is_flag=True, help="A line of JSON for each daemon.")
-@click.option("--watch", is_flag=True, help="Again each second, until it is interrupted.")
+@click.option(
+    "--watch", is_flag=True, help="Again each second, until it is interrupted, whether there is a daemon or not."
+)
 def _status(*, path: str | None, ifname: str | None, as_json: bool, watch: bool) -> None:
     """Print what the daemons of this host are at: what they answer for, how often, and what stands in the way."""
     terminal = sys.stdout.isatty()
-    while True:
-        lines = list(_status_lines(path, ifname, as_json=as_json, coloured=terminal and not os.environ.get("NO_COLOR")))
+    coloured = terminal and not os.environ.get("NO_COLOR")
+    while watch:
+        warnings: list[str] = []
+        lines: list[str] = []
+        try:
+            lines += _status_lines(path, ifname, warnings.append, as_json=as_json, coloured=coloured)
+        except click.ClickException as error:
+            # As while it is started again, which is what one watches.
+            warnings.append(error.message)
         # All at once: what flickers is hard to read.
-        clear = "\033[H\033[J" if terminal and watch else ""
-        click.echo(clear + "\n".join(lines))
-        if not watch:
-            return
+        click.echo(("\033[H\033[J" if terminal else "") + "".join(f"{line}\n" for line in lines), nl=False)
+        _say(warnings)
         time.sleep(1)
+    click.echo("\n".join(_status_lines(path, ifname, _warn, as_json=as_json, coloured=coloured)))
 
 
-def _status_lines(path: str | None, ifname: str | None, *, as_json: bool, coloured: bool) -> Iterable[str]:
+def _status_lines(
+    path: str | None, ifname: str | None, warn: Callable[[str], object], *, as_json: bool, coloured: bool
+) -> Iterable[str]:
     from .client import ClientError, ask  # noqa: PLC0415 - only what asks pays for it
     from .status import Report, narrowed  # noqa: PLC0415 - the same
 
     try:
-        replies = narrowed(ask("status", _warn), _absolute(path), ifname)
+        replies = narrowed(ask("status", warn), _absolute(path), ifname)
     except ClientError as error:
         raise click.ClickException(str(error)) from error
     if not replies:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from fake_engine import Engine
 from lab import Program, wait_until
-from namespaces import run
+from namespaces import end, run
 from vectors import TARGET, advertise, solicit
 from wire import PREFIX, Wire, event, events
 
@@ -296,6 +296,34 @@ def test_watched_on_a_terminal(wire: Wire, directory: Path, *, coloured: bool) -
     assert pages[0] == pages[1]
     assert ("\033[1;32minterface\033[0m: \033[1;32meth0\033[0m\r\n" in first) is coloured
     assert ("\ninterface: eth0\r\n" in first) is not coloured
+
+
+def test_watched_while_it_is_started_again(wire: Wire, directory: Path) -> None:
+    first = answering(wire, directory)
+    command = [sys.executable, "-m", "ndpresponder", "status", "-j", "--watch"]
+    watching = subprocess.Popen(
+        command,
+        env=os.environ | {"RUNTIME_DIRECTORY": str(directory)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert watching.stdout
+        assert watching.stderr
+        assert json.loads(watching.stdout.readline())["process"] == first.process.pid
+        assert first.stop() == 0
+        none = f"ndpresponder: no daemon was found: no control socket in {directory} answers\n"
+        assert watching.stderr.readline() == none
+        second = answering(wire, directory)
+        while (seen := json.loads(watching.stdout.readline())["process"]) == first.process.pid:
+            pass
+        assert seen == second.process.pid
+        watching.send_signal(SIGINT)
+        assert watching.wait(10) == 130
+    finally:
+        end(watching)
 
 
 def test_without_a_place_it_answers(wire: Wire, tmp_path: Path) -> None:
