@@ -18,7 +18,8 @@ _FLOCK = Struct("@hhqqi0q")  # struct flock of fcntl(2): type, whence, start, le
 
 
 def _path(configuration: str, directory: Path) -> Path:
-    return directory / str(Path(configuration).absolute()).replace("%", "%25").replace("/", "%2F")
+    # Not by way of its links: those of a volume of Kubernetes lead elsewhere after each change.
+    return directory / os.path.abspath(configuration).replace("%", "%25").replace("/", "%2F")  # noqa: PTH100 - see above
 
 
 class Claim:
@@ -54,3 +55,14 @@ def find(configuration: str, directory: Path = DIRECTORY) -> int | None:
     finally:
         os.close(descriptor)
     return None if kind == fcntl.F_UNLCK or process <= 0 else int(process)
+
+
+def is_closed(directory: Path = DIRECTORY) -> bool:
+    """Whether this user may not look there, so that nobody is found."""
+    try:
+        os.stat(f"{directory}/.")  # noqa: PTH116 - a Path would leave the dot out
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return False

@@ -273,7 +273,8 @@ def _run_file(context: click.Context, path: str) -> None:
             given["log_format"] = log.Format(context.params["log_format"])
         elif option.name != "path":
             key = option.opts[-1].removeprefix("--")
-            raise click.UsageError(f"{option.opts[0]} does not go with -c; {path} can say it, with the key {key}")
+            names = option.secondary_opts if context.params[option.name or ""] is False else option.opts
+            raise click.UsageError(f"{names[0]} does not go with -c; {path} can say it, with the key {key}")
 
     def read() -> Config:
         return replace(read_file(path), **given)
@@ -315,11 +316,13 @@ def _check(path: str) -> None:
 @_file
 def _reload(path: str) -> None:
     """Have the process that runs with a configuration file read it again, if nothing is wrong with it."""
-    from .claim import find  # noqa: PLC0415 - only what reads a file pays for it
+    from .claim import DIRECTORY, find, is_closed  # noqa: PLC0415 - only what reads a file pays for it
     from .file import read_file  # noqa: PLC0415 - the same
 
     read_file(path)
     process = find(path)
+    if process is None and is_closed():
+        raise click.ClickException(f"{DIRECTORY}: permission denied; root may reload")
     if process is None:
         raise click.ClickException(
             f"no process is known to run with {path}; SIGHUP has one that is not known read its file again"
@@ -364,11 +367,15 @@ def _status_lines(
     from .status import Report, narrowed  # noqa: PLC0415 - the same
 
     try:
-        replies = narrowed(ask("status", warn), _absolute(path), ifname)
+        asked = ask("status", warn)
     except ClientError as error:
         raise click.ClickException(str(error)) from error
+    replies = narrowed(asked, _absolute(path), ifname)
     if not replies:
-        raise click.ClickException(f"no daemon was found that answers on {ifname}" if ifname else f"none reads {path}")
+        if ifname:
+            raise click.ClickException(f"no daemon was found that answers on {ifname}")
+        files = sorted({reply["file"] for reply in asked if reply["file"]})
+        raise click.ClickException(f"none reads {path}; what they read: {log.some(files) or 'no file'}")
     return map(json.dumps, replies) if as_json else Report(coloured=coloured).lines(replies)
 
 
@@ -433,9 +440,9 @@ def _fates(
     file = _absolute(path)
     try:
         fates = explain.of_daemons(address, file, ifname, _warn)
-    except NoDaemonError:
+    except NoDaemonError as error:
         if not path:
-            raise
+            raise ClientError(f"{error}; with -c FILE, or -i NAME -n PREFIX, none is needed") from error
         fates = []
     if path and not fates:
         fates = list(explain.of_configuration(address, read_file(path), file))
@@ -629,7 +636,9 @@ def _say(messages: Iterable[str]) -> None:
     """Write to standard error, a line each."""
     try:
         for message in messages:
-            click.echo(f"ndpresponder: {message}", err=True)
+            # What it repeats may have more of them.
+            line = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in message)
+            click.echo(f"ndpresponder: {line}", err=True)
     except OSError:
         # There is no other place to say it.
         _give_up(sys.stderr.fileno())
@@ -642,4 +651,5 @@ def _warn(message: str) -> None:
 
 def _absolute(path: str | None) -> str | None:
     """Return the path of a file as a daemon tells it."""
-    return str(Path(path).absolute()) if path else None
+    # Not by way of links: claim.
+    return os.path.abspath(path) if path else None  # noqa: PTH100 - Path.absolute() leaves a .. where it is

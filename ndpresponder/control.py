@@ -113,9 +113,10 @@ class Server:
             # To connect is to write: unix(7).
             self._path.chmod(0o660)
         except OSError as error:
+            why = f"{error.strerror}; see docs/control.md"
             log.warning(
                 "control",
-                f"group {self._group} cannot use the control socket ({error.strerror}): {self._path}",
+                f"group {self._group} cannot use the control socket ({why}): {self._path}",
                 reason=error.strerror,
                 group=self._group,
             )

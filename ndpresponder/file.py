@@ -9,6 +9,7 @@ import os
 import re
 import stat
 import tomllib
+from codecs import BOM_UTF8
 from collections.abc import Callable, Collection, Mapping
 from difflib import get_close_matches
 from enum import Enum
@@ -37,6 +38,8 @@ _LARGEST = 1 << 20
 """Octets. Some 30,000 prefixes fit; a disk image or a device that was named by mistake does not."""
 _LONGEST_SHOWN = 60
 """Characters of a wrong value that an error repeats."""
+_UNNAMED = "''"
+"""As a shell writes what is left of a variable that is not set."""
 
 
 class _UnfitError(Exception):
@@ -147,9 +150,13 @@ def read_text(text: str, path: str) -> Config:
         places = places_of(text)
     except RecursionError as error:
         raise ConfigError(f"{path}: brackets in brackets, too deep for a configuration") from error
-    except ValueError as error:
-        # Not only that of the library: a number of some thousand digits is one too.
+    except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}{_with_line(text, str(error))}") from error
+    except ValueError as error:
+        # Of int(), which takes some thousand.
+        number = re.search(r"\d[\d_]{600,}", text)
+        line = text.count("\n", 0, number.start()) + 1 if number else 1
+        raise ConfigError(f"{path}:{line}: a number of too many digits") from error
     return _Reader(path, places).config(document)
 
 
@@ -160,14 +167,19 @@ def contents(path: str) -> str:
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
             octets = file.read(_LARGEST + 1) if regular else b""
+    except PermissionError as error:
+        # It may well be root who is told, because the service is somebody else.
+        way_out = "the user that ndpresponder runs as must be able to read it"
+        raise ConfigError(f"{path}: {error.strerror}; {way_out}") from error
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
+        raise ConfigError(f"{path or _UNNAMED}: {error.strerror}") from error
     if not regular:
         raise ConfigError(f"{path}: not a regular file")
     if len(octets) > _LARGEST:
         raise ConfigError(f"{path}: larger than {_LARGEST} octets: not a configuration")
     try:
-        return octets.decode()
+        # Some editors put a mark at the front, which is none of TOML's.
+        return octets.removeprefix(BOM_UTF8).decode()
     except UnicodeDecodeError as error:
         line = octets.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{path}:{line}: not UTF-8 (octet {octets[error.start]:#04x}); save it as UTF-8") from error
@@ -193,7 +205,11 @@ def _shown(value: object) -> str:
     """Write a value in one line, not too long, as it may have stood in the file."""
     if isinstance(value, dict):
         return "a table"
-    text = json.dumps(value, default=str, ensure_ascii=False)
+    try:
+        text = json.dumps(value, default=str, ensure_ascii=False)
+    except ValueError:
+        # Hexadecimal digits have no limit, as decimal ones have.
+        return "a number of too many digits"
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
 
 

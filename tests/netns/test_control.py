@@ -193,6 +193,9 @@ def test_two_daemons(wire: Wire, directory: Path, tmp_path: Path) -> None:
     assert (eth8["state"], eth8["reason"]) == ("waiting", "No such device")
     [both] = status(directory, "-i", "eth9", "-c", str(file))
     assert [each["interface"] for each in both["interfaces"]] == ["eth9"]
+    assert [each["process"] for each in status(directory, "-c", f"{tmp_path}/x/../f.toml")] == [first.process.pid]
+    done = ndpresponder(directory, "status", "-c", "/f.toml")
+    assert (done.returncode, done.stderr) == (1, f"ndpresponder: none reads /f.toml; what they read: {file}\n")
     done = ndpresponder(directory, "status", "-i", "eth7")
     assert (done.returncode, done.stdout, done.stderr) == (
         1,

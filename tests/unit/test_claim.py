@@ -1,5 +1,6 @@
 """claim: which process uses a configuration file, as another process sees it."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ndpresponder.claim import Claim, find
+from ndpresponder.claim import Claim, find, is_closed
 
 # Says that it has made a claim, and holds it until it is told to end.
 HOLDER = """\
@@ -50,6 +51,30 @@ def test_by_another_way_to_write_it(
     monkeypatch.chdir("/etc")
     assert find("a.toml", directory) == holder.pid
     assert find("./a.toml", directory) == holder.pid
+    assert find("../etc/default/../a.toml", directory) == holder.pid
+
+
+def test_by_one_who_may_not_look(directory: Path) -> None:
+    """That is not as if there were none."""
+    assert not is_closed(directory)
+    directory.mkdir()
+    assert not is_closed(directory)
+    configuration = directory.parent / "f.toml"
+    configuration.write_text('[[interface]]\nifname = "ndpr-absent"\nsubnet = "2001:db8::/112"\n')
+    directory.chmod(0)
+    # Root without its capabilities is anybody.
+    anybody = ["setpriv", "--bounding-set=-all"] if os.geteuid() == 0 else []
+    done = subprocess.run(
+        [*anybody, sys.executable, "-m", "ndpresponder", "reload", "-c", configuration],
+        env=os.environ | {"RUNTIME_DIRECTORY": str(directory)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    directory.chmod(0o700)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"ndpresponder: {directory}: permission denied; root may reload\n"
 
 
 def test_it_ends_with_the_process(directory: Path, holder: "subprocess.Popen[str]") -> None:

@@ -94,6 +94,9 @@ def test_prefixes_that_cannot_be_meant(arguments: tuple[str, ...], message: str)
         (("-i", ABSENT, "-n", PREFIX, "--docker-network", "web", "-N", "../web"), f"-N ../web: {NO_NETWORK}"),
         (("-i", ABSENT, "-N", "web", "-n", PREFIX, "-x", PREFIX), f"-n {PREFIX}: {EXCLUDED}"),
         (("-i", ABSENT, "-n", PREFIX, "--control-group", "a b"), "--control-group a b: not the name of a group"),
+        (("-i", ABSENT, "-n", PREFIX, "--control-group", "x\n"), "--control-group x\\n: not the name of a group"),
+        (("-i", ABSENT, "-N", "a\nb\x1b"), f"-N a\\nb\\x1b: {NO_NETWORK}"),
+        (("check", "-c", ""), "'': No such file or directory"),
         (("-N", "web", "-i", ""), f"{NO_NAME}{interfaces()}"),
         (("-i", f"{ABSENT}x{'x' * 15}", "-n", PREFIX), f"-i {ABSENT}x{'x' * 15}: {NO_INTERFACE}"),
         (("-i", "eth0:0", "-n", PREFIX), f"-i eth0:0: {NO_INTERFACE}"),
@@ -376,12 +379,13 @@ def test_interfaces_are_completed(words: tuple[str, ...]) -> None:
         (("-x", PREFIX), "-x", "exclude"),
         (("-N", "web"), "-N", "docker-network"),
         (("--docker-unique-local",), "--docker-unique-local", "docker-unique-local"),
-        (("--no-router",), "--router", "router"),
+        (("--no-router",), "--no-router", "router"),
         (("--override", "auto"), "--override", "override"),
         (("--multicast-groups", "5"), "--multicast-groups", "multicast-groups"),
-        (("--no-wait",), "--wait", "wait"),
+        (("--no-wait",), "--no-wait", "wait"),
         (("--gateway", "off"), "--gateway", "gateway"),
-        (("--no-announce",), "--announce", "announce"),
+        (("--no-announce",), "--no-announce", "announce"),
+        (("--announce",), "--announce", "announce"),
     ],
 )
 def test_what_goes_into_the_file(arguments: tuple[str, ...], option: str, key: str) -> None:
@@ -526,7 +530,8 @@ def test_without_a_daemon(command: tuple[str, ...], tmp_path: Path, monkeypatch:
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
     done = ndpresponder(*command)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"ndpresponder: no daemon was found: no control socket in {tmp_path} answers\n"
+    way_out = "; with -c FILE, or -i NAME -n PREFIX, none is needed" if command[0] == "explain" else ""
+    assert done.stderr == f"ndpresponder: no daemon was found: no control socket in {tmp_path} answers{way_out}\n"
 
 
 def test_a_daemon_that_cannot_be_asked_is_not_taken_for_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

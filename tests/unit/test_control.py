@@ -320,7 +320,9 @@ def test_a_group_that_is_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
 
     run_with(server(tmp_path, "no-such-group"), tmp_path, test)
     [line] = [record.getMessage() for record in caplog.records if record.name == "ndpresponder"]
-    assert line.startswith("group no-such-group cannot use the control socket (there is no such group): ")
+    assert line.startswith(
+        "group no-such-group cannot use the control socket (there is no such group; see docs/control.md): "
+    )
 
 
 def test_without_a_place(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

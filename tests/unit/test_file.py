@@ -2,6 +2,8 @@
 
 import os
 import re
+import subprocess
+import sys
 from dataclasses import fields
 from ipaddress import IPv6Network
 from pathlib import Path
@@ -244,7 +246,8 @@ def test_unusual_names_of_interfaces(ifname: str) -> None:
         (ETH0 + "wait = yes\n", "4: "),
         (ETH0 + 'exclude = [\n"::"', "5: "),
         (ETH0 + 'subnet = "2001:db8::5"\n', "4: "),
-        (ETH0 + "x = 1" + "1" * 5000, "Exceeds the limit"),
+        (ETH0 + "x = 1" + "1" * 5000, "4: a number of too many digits"),
+        (ETH0 + "multicast-groups = 0x" + "1" * 5000, "4: multicast-groups cannot be a number of too many digits; all"),
         (ETH0 + "x = " + "[" * 5000, "brackets in brackets, too deep for a configuration"),
         ("\ufeff" + ETH0, "1: "),
     ],
@@ -277,6 +280,31 @@ def test_a_file(tmp_path: Path) -> None:
     path = tmp_path / "f.toml"
     path.write_text("# äöü\n" + ETH0)
     assert [config.ifname for config in read_file(str(path)).interfaces] == ["eth0"]
+
+
+def test_a_file_with_a_mark_at_the_front(tmp_path: Path) -> None:
+    path = tmp_path / "f.toml"
+    path.write_text(ETH0, encoding="utf-8-sig")
+    assert [config.ifname for config in read_file(str(path)).interfaces] == ["eth0"]
+
+
+def test_a_file_of_another_user(tmp_path: Path) -> None:
+    path = tmp_path / "f.toml"
+    path.write_text(ETH0)
+    path.chmod(0)
+    read = "import sys; from ndpresponder.file import read_file; read_file(sys.argv[1])"
+    # Root without its capabilities is anybody.
+    command = [
+        *(["setpriv", "--bounding-set=-all"] if os.geteuid() == 0 else []),
+        sys.executable,
+        "-c",
+        read,
+        str(path),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    assert done.stderr.endswith(
+        f": {path}: Permission denied; the user that ndpresponder runs as must be able to read it\n"
+    )
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
