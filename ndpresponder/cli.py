@@ -305,10 +305,13 @@ def _run(config: Config, read_again: Callable[[], Config] | None = None, file: s
 @_file
 def _check(path: str) -> None:
     """Read a configuration file, and print what would be answered on which interface."""
-    from .file import read_file  # noqa: PLC0415 - only what reads a file pays for it
+    from .control import has_group  # noqa: PLC0415 - only what reads a file pays for it
+    from .file import read_file  # noqa: PLC0415 - the same
     from .report import report  # noqa: PLC0415 - the same
 
-    for line in report(read_file(path), {name for _, name in if_nameindex()}):
+    config = read_file(path)
+    here = {name for _, name in if_nameindex()}
+    for line in report(config, here, has_group=has_group(config.control_group)):
         click.echo(line)
 
 

@@ -252,6 +252,14 @@ def group_of(name: str) -> int:
         raise OSError(None, "there is no such group") from error
 
 
+def has_group(name: str) -> bool:
+    """Whether this host has a group; nothing is as good as one, since none is needed."""
+    try:
+        return not name or group_of(name) >= 0
+    except OSError:
+        return False
+
+
 def _listen(directory: Path) -> tuple[socket, Path]:
     """Return a socket that is listening, and where. Raises OSError."""
     directory.mkdir(exist_ok=True)

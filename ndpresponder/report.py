@@ -22,8 +22,11 @@ _OVERRIDE = {
 }
 
 
-def report(settings: Config, present: Collection[str]) -> Iterator[str]:
-    """Yield the lines of a report; `present` are the interfaces that this host has now."""
+def report(settings: Config, present: Collection[str], *, has_group: bool) -> Iterator[str]:
+    """Yield the lines of a report; `present` are the interfaces that this host has now.
+
+    `has_group` is whether it has the group that may use the control socket, if one is named.
+    """
     for config in settings.interfaces:
         yield f"{config.ifname}{_presence(config, present)}"
         for title, values in _rows(config):
@@ -31,6 +34,8 @@ def report(settings: Config, present: Collection[str]) -> Iterator[str]:
                 yield f"  {'' if number else title:{_WIDTH}}  {value}"
         yield ""
     yield f"log-level {settings.log_level}, log-format {settings.log_format.value}"
+    group = f"{settings.control_group or 'none'}{'' if has_group else ' (there is no such group here)'}"
+    yield f"metrics {settings.metrics or 'off'}, control-group {group}"
     for config in settings.interfaces:
         yield from (f"warning: {remark}" for remark in config.remarks)
 

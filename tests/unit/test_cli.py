@@ -3,6 +3,7 @@
 What goes on from there is in the tests of the daemon, inside namespaces.
 """
 
+import grp
 import os
 import re
 import socket
@@ -459,7 +460,29 @@ def test_check(tmp_path: Path) -> None:
         "  gateway      left to the kernel",
         "",
         "log-level INFO, log-format auto",
+        "metrics off, control-group none",
         f"warning: {path}:3: subnet 2001:db8:1::5/64 has bits set beyond its length; taken as 2001:db8:1::/64",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("group", "shown"),
+    [
+        ("0", "0"),
+        (grp.getgrgid(0).gr_name, grp.getgrgid(0).gr_name),
+        ("ndpr-absent", "ndpr-absent (there is no such group here)"),
+    ],
+)
+def test_check_of_what_is_for_the_whole_process(tmp_path: Path, group: str, shown: str) -> None:
+    path = tmp_path / "f.toml"
+    path.write_text(f'log-level = "debug"\nmetrics = "[::1]:9108"\ncontrol-group = "{group}"\n{FILE}')
+
+    done = ndpresponder("check", "-c", str(path))
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-3:-1] == [
+        "log-level DEBUG, log-format auto",
+        f"metrics [::1]:9108, control-group {shown}",
     ]
 
 
