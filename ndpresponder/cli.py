@@ -181,9 +181,15 @@ class _LevelOption(click.Option):
     "--control-group",
     default="",
     metavar="GROUP",
-    help="Who may ask with `ndpresponder status`, beside root.",
+    help="Who may ask with `ndpresponder status`, `explain` and `monitor`, beside root.",
 )
-@click.option("--log-format", type=_choices(log.Format), default=log.Format.AUTO.value, show_default=True)
+@click.option(
+    "--log-format",
+    type=_choices(log.Format),
+    default=log.Format.AUTO.value,
+    show_default=True,
+    help="Lines for people, JSON, or (auto) the former on a terminal and the latter elsewhere.",
+)
 @click.option(
     "--log-level",
     cls=_LevelOption,
@@ -192,6 +198,7 @@ class _LevelOption(click.Option):
     type=click.Choice(list(log.LEVELS), case_sensitive=False),
     default="INFO",
     show_default=True,
+    help="What is logged: lines of this level and above; DEBUG has one for each answer.",
 )
 @click.pass_context
 def _commands(context: click.Context, /, **options: Any) -> None:

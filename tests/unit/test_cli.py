@@ -30,6 +30,7 @@ EXCLUDED = "nothing to answer for: all that is named is excluded"
 NOTHING = "nothing to answer for: name a prefix or an address, such as -n 2001:db8::/112"
 # An interface that no machine has: should a usage error go unnoticed, no real one is touched.
 ABSENT = "ndpr-absent"
+COMMANDS = ["check", "doctor", "explain", "filter", "import-ndppd", "monitor", "reload", "status"]
 
 
 def ndpresponder(*arguments: str, level: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -268,6 +269,16 @@ def test_help(arguments: tuple[str, ...], first: str) -> None:
     assert done.stdout.splitlines()[0] == first
 
 
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_says_what_each_option_is_for(command: str) -> None:
+    printed = ndpresponder(*command.split(), "--help").stdout
+    listed = printed.partition("\nOptions:\n")[2].partition("\nCommands:\n")[0]
+    options = re.split(r"^  (?=-)", listed, flags=re.MULTILINE)[1:]
+    # Behind its names there is a sentence, not just a default.
+    assert [each for each in options if not re.search(r"\s{2,}(?:A|JSON|IPv6|[A-Z][a-z]+) ", each)] == []
+    assert options
+
+
 def test_help_names_every_option_and_command() -> None:
     printed = ndpresponder("--help").stdout
 
@@ -280,7 +291,7 @@ def test_help_names_every_option_and_command() -> None:
     }
     assert "NDPRESPONDER_LOG" in printed
     commands = re.findall(r"^  ([\w-]+)  ", printed.partition("\nCommands:\n")[2], re.MULTILINE)
-    assert commands == ["check", "doctor", "explain", "filter", "import-ndppd", "monitor", "reload", "status"]
+    assert commands == COMMANDS
 
 
 # Standard streams
