@@ -260,7 +260,7 @@ def _from_flags(  # noqa: PLR0913 - one for each option
         docker_unique_local=docker_unique_local,
     )
     if not may_be_group(control_group):
-        raise ConfigError(f"--control-group {control_group}: not the name of a group")
+        raise ConfigError(f"--control-group {control_group}: neither the name nor the number of a group")
     return Config((interface,), log_level.upper(), log.Format(log_format), control_group, parse_endpoint(metrics))
 
 

@@ -132,7 +132,10 @@ def may_be_ifname(text: str) -> bool:
 
 def may_be_group(text: str) -> bool:
     """Whether it can be the name or the number of a group, or nothing; useradd(8) allows less than names can have."""
-    return re.fullmatch(r"[^\s:,]{0,256}", text) is not None
+    if text.isdecimal():
+        # The number after the last one means "none" to chown(2), which then leaves a file to the group it has.
+        return text.isascii() and len(text) <= 10 and int(text) < (1 << 32) - 1
+    return re.fullmatch(r"[^\s:,\0]{0,256}", text) is not None
 
 
 def parse_addresses(

@@ -75,7 +75,7 @@ def _endpoint(value: object) -> Endpoint | None:
 
 def _group(value: object) -> str:
     if not isinstance(value, str) or not may_be_group(value):
-        raise _UnfitError("the name of a group, in quotes")
+        raise _UnfitError("the name or the number of a group, in quotes")
     return value
 
 

@@ -158,6 +158,7 @@ def test_interfaces_come_and_go(configured: Configured, ear: socket.socket) -> N
         (ETH0.replace("subnet", "subnets"), "{path}:3: subnets is not a key here; "),
         ("", "{path}: nothing to answer for: "),
         ("[[", "{path}:1: "),
+        ('control-group = "99999999999"\n' + ETH0, '{path}:1: control-group cannot be "99999999999"; '),
         (
             ETH0.replace(PREFIX, "2001:db8:1::/112") + ETH1.replace("eth1", "lo"),
             "lo is not an Ethernet interface: nobody solicits neighbors there; ",

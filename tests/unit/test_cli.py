@@ -95,8 +95,19 @@ def test_prefixes_that_cannot_be_meant(arguments: tuple[str, ...], message: str)
         (("-i", ABSENT, "-N", ""), f"-N : {NO_NETWORK}"),
         (("-i", ABSENT, "-n", PREFIX, "--docker-network", "web", "-N", "../web"), f"-N ../web: {NO_NETWORK}"),
         (("-i", ABSENT, "-N", "web", "-n", PREFIX, "-x", PREFIX), f"-n {PREFIX}: {EXCLUDED}"),
-        (("-i", ABSENT, "-n", PREFIX, "--control-group", "a b"), "--control-group a b: not the name of a group"),
-        (("-i", ABSENT, "-n", PREFIX, "--control-group", "x\n"), "--control-group x\\n: not the name of a group"),
+        *(
+            (
+                ("-i", ABSENT, "-n", PREFIX, "--control-group", group),
+                f"--control-group {shown}: neither the name nor the number of a group",
+            )
+            for group, shown in (
+                ("a b", "a b"),
+                ("x\n", "x\\n"),
+                ("99999999999", "99999999999"),
+                ("4294967296", "4294967296"),
+                ("4294967295", "4294967295"),
+            )
+        ),
         (("-i", ABSENT, "-N", "a\nb\x1b"), f"-N a\\nb\\x1b: {NO_NETWORK}"),
         (("check", "-c", ""), "'': No such file or directory"),
         (("-N", "web", "-i", ""), f"{NO_NAME}{interfaces()}"),

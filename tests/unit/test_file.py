@@ -30,6 +30,7 @@ PREFIXES = f"one in quotes, or several in a list: {LIST}"
 
 
 NO_SUBNET = 'it needs a subnet or a docker-network, such as subnet = "2001:db8::/112"'
+GROUP = "the name or the number of a group, in quotes"
 NETWORKS = f"the name of a Docker network in quotes, or several in a list: {LIST}"
 
 
@@ -215,6 +216,11 @@ def test_values_that_are_not_allowed(line: str, message: str) -> None:
         ("metrics = 9108", f"metrics cannot be 9108; allowed: in quotes, {ENDPOINTS}"),
         ('metrics = "localhost:9108"', f'metrics cannot be "localhost:9108"; allowed: in quotes, {ENDPOINTS}'),
         ("log-level = 3", 'log-level cannot be 3; allowed: "DEBUG", "INFO", "WARN", "ERROR", "FATAL"'),
+        *(
+            (f"control-group = {group}", f"control-group cannot be {group}; allowed: {GROUP}")
+            # The last number is that of no group: chown(2) takes it for leaving the group as it is.
+            for group in ("100", '"a b"', '"a\\u0000"', '"99999999999"', '"4294967296"', '"4294967295"', '"\u0661"')
+        ),
         ('log-format = "xml"', 'log-format cannot be "xml"; allowed: "auto", "human", "json"'),
     ],
 )
