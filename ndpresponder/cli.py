@@ -286,6 +286,8 @@ def _run_file(context: click.Context, path: str) -> None:
     def read() -> Config:
         return replace(read_file(path), **given)
 
+    # Who has claimed the file is sent this by `reload`. The daemon lets it through as soon as it can be heard.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     with ExitStack() as claimed:
         # Without a place in /run, who wants a reload has to know the process.
         with suppress(OSError):

@@ -41,7 +41,8 @@ async def run(config: Config, read_again: Callable[[], Config] | None = None, fi
     """Answer until SIGINT or SIGTERM. Raises DaemonError when that is impossible.
 
     SIGHUP has the configuration read again, where there is something to read: `read_again` returns what it is now, or
-    raises ConfigError. `file` is the absolute path of what it reads, for those who ask.
+    raises ConfigError. `file` is the absolute path of what it reads, for those who ask. Where there is nothing to read
+    it is the end too, as of a terminal, unless it is ignored, as nohup(1) has it.
     """
     sys.setswitchinterval(_SWITCH_INTERVAL)
     daemon = _Daemon(config, read_again, file)
@@ -51,7 +52,13 @@ async def run(config: Config, read_again: Callable[[], Config] | None = None, fi
         loop.add_signal_handler(number, serving.cancel)
     if read_again:
         loop.add_signal_handler(signal.SIGHUP, daemon.hung_up.set)
+    elif signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        loop.add_signal_handler(signal.SIGHUP, serving.cancel)
+    # One that came since the file was claimed is heard now.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     await asyncio.wait([serving])
+    # The loop ends before the claim does, and with it goes what hears this.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     if not serving.cancelled():
         serving.result()
 

@@ -8,7 +8,7 @@ import time
 import tty
 from contextlib import suppress
 from pathlib import Path
-from signal import SIGCONT, SIGINT, SIGSTOP, SIGTERM, Signals
+from signal import SIGCONT, SIGHUP, SIGINT, SIGSTOP, SIGTERM, Signals
 from threading import Event, Thread
 
 import pytest
@@ -130,7 +130,7 @@ def test_remarks_come_first(wire: Wire) -> None:
     assert ready["event"] == "ready"
 
 
-@pytest.mark.parametrize("number", [SIGINT, SIGTERM])
+@pytest.mark.parametrize("number", [SIGINT, SIGTERM, SIGHUP])
 def test_a_signal_stops_it_with_a_summary(wire: Wire, number: Signals) -> None:
     program = wire.answering()
     frame = bytes(solicit(TARGET))
@@ -150,6 +150,17 @@ def test_a_signal_stops_it_with_a_summary(wire: Wire, number: Signals) -> None:
         "unsent": {},
         "dropped": 0,
     }
+
+
+def test_nohup_keeps_it_going(wire: Wire) -> None:
+    """Who has SIGHUP ignored means it."""
+    ignoring = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); from ndpresponder import cli; cli.main()"
+    program = wire.start("-c", ignoring, "-i", "eth0", "-n", PREFIX)
+    event(program, "ready")
+    program.process.send_signal(SIGHUP)
+    assert wire.ask(TARGET) == [advertise()]
+    assert program.stop() == 0
+    assert words(program) == ["ready", "stopped"]
 
 
 def test_debug_has_a_line_for_each_answer(wire: Wire) -> None:

@@ -133,6 +133,25 @@ def test_nothing_changed(configured: Configured) -> None:
     assert len(events(configured.program, "ready")) == 1
 
 
+def test_asked_for_before_it_can_be_heard(configured: Configured) -> None:
+    """From the moment on at which `reload` finds the process."""
+    early = (
+        "import os, signal\n"
+        "from ndpresponder import claim, cli\n"
+        "class Claim(claim.Claim):\n"
+        "    def __init__(self, path):\n"
+        "        super().__init__(path)\n"
+        "        os.kill(os.getpid(), signal.SIGHUP)\n"
+        "claim.Claim = Claim\n"
+        "cli.main()\n"
+    )
+    configured.path.write_text(ETH0)
+    configured.program = configured.wire.start("-c", early, "--config", str(configured.path))
+    assert event(configured.program, "reloaded")["message"] == "reloaded: nothing changed"
+    event(configured.program, "ready")
+    assert configured.wire.ask(TARGET) == [advertise()]
+
+
 def test_interfaces_come_and_go(configured: Configured, ear: socket.socket) -> None:
     program = configured.start(ETH0)
 
