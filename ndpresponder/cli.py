@@ -266,7 +266,7 @@ def _from_flags(  # noqa: PLR0913 - one for each option
 
 def _run_file(context: click.Context, path: str) -> None:
     """Answer as a configuration file says, and the options for the log, which come before it."""
-    from .claim import Claim  # noqa: PLC0415 - only what reads a file pays for it
+    from .claim import Claim, find  # noqa: PLC0415 - only what reads a file pays for it
     from .file import read_file  # noqa: PLC0415 - the same
 
     given: dict[str, Any] = {}
@@ -289,9 +289,17 @@ def _run_file(context: click.Context, path: str) -> None:
     # Who has claimed the file is sent this by `reload`. The daemon lets it through as soon as it can be heard.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     with ExitStack() as claimed:
-        # Without a place in /run, who wants a reload has to know the process.
-        with suppress(OSError):
+        try:
             claimed.callback(Claim(path).close)
+        except OSError as error:
+            process = find(path)
+            if process or isinstance(error, BlockingIOError):
+                # With two of them, each solicitation is answered twice. The number of one in another container is 0.
+                who = f"process {process}" if process else "another process"
+                raise click.ClickException(
+                    f"{who} runs with {path} already; `ndpresponder reload -c {path}` has it read that again"
+                ) from error
+            # Without a place in /run, who wants a reload has to know the process.
         _run(read(), read, _absolute(path))
 
 

@@ -380,6 +380,22 @@ def test_the_command_finds_the_process(configured: Configured) -> None:
     )
 
 
+def test_one_process_for_a_file(configured: Configured) -> None:
+    """With two of them, each solicitation is answered twice."""
+    program = configured.start(ETH0)
+    host, path = configured.wire.host, configured.path
+
+    done = host.run(*configured.wire.command("--config", str(path)), check=False, timeout=10)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"ndpresponder: process {program.process.pid} runs with {path} already; "
+        f"`ndpresponder reload -c {path}` has it read that again\n"
+    )
+    # Nor has the first one lost anything by it.
+    assert f"process {program.process.pid} " in host.run(*configured.wire.command("reload", "-c", str(path))).stdout
+    event(program, "reloaded")
+
+
 # Docker networks
 
 
