@@ -20,7 +20,9 @@ from . import __version__, log
 from .addresses import AddressSet
 from .config import (
     DEFAULT_FILE,
+    DOCKER_SDK,
     FEW_GROUPS,
+    PROMETHEUS_CLIENT,
     Config,
     ConfigError,
     Interface,
@@ -261,7 +263,11 @@ def _from_flags(  # noqa: PLR0913 - one for each option
     )
     if not may_be_group(control_group):
         raise ConfigError(f"--control-group {control_group}: neither the name nor the number of a group")
-    return Config((interface,), log_level.upper(), log.Format(log_format), control_group, parse_endpoint(metrics))
+    endpoint = parse_endpoint(metrics)
+    for library, wanted in ((DOCKER_SDK, networks), (PROMETHEUS_CLIENT, endpoint)):
+        if wanted and not library.is_installed():
+            raise ConfigError(library.needed)
+    return Config((interface,), log_level.upper(), log.Format(log_format), control_group, endpoint)
 
 
 def _run_file(context: click.Context, path: str) -> None:
@@ -313,9 +319,10 @@ def _run(config: Config, read_again: Callable[[], Config] | None = None, file: s
     log.setup(log.LEVELS[config.log_level], config.log_format)
     try:
         asyncio.run(daemon.run(config, read_again, file))
-    except DaemonError as error:
+    except (ConfigError, DaemonError) as error:
         log.fatal("failed", str(error))
-        sys.exit(1)
+        # What does not mend itself is not to be started again and again.
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
 
 
 @_commands.command("check")

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from importlib.util import find_spec
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import NamedTuple
 
@@ -33,6 +34,29 @@ FEW_GROUPS = 1024
 
 ENDPOINTS = "off, or an address of this host and a port, such as 127.0.0.1:9108 or [::1]:9108"
 """How an Endpoint, or none, is written."""
+
+
+class Library(NamedTuple):
+    """A library that only some configurations need: the name of its module, and what is said where it is missing."""
+
+    module: str
+    needed: str
+
+    def is_installed(self) -> bool:
+        """Whether it is there, without importing it."""
+        return find_spec(self.module) is not None
+
+
+DOCKER_SDK = Library(
+    "docker",
+    "docker-network (-N) needs the Docker SDK for Python: "
+    "pip install 'ndpresponder[docker]', or apt install python3-docker",
+)
+PROMETHEUS_CLIENT = Library(
+    "prometheus_client",
+    "metrics need the Prometheus client for Python: "
+    "pip install 'ndpresponder[metrics]', or apt install python3-prometheus-client",
+)
 
 
 class Multicast(Enum):

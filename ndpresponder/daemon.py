@@ -5,6 +5,7 @@ kernel, and the watcher of containers.
 """
 
 import asyncio
+import errno
 import os
 import signal
 import sys
@@ -38,7 +39,7 @@ _SWITCH_INTERVAL = 0.0005
 
 
 async def run(config: Config, read_again: Callable[[], Config] | None = None, file: str | None = None) -> None:
-    """Answer until SIGINT or SIGTERM. Raises DaemonError when that is impossible.
+    """Answer until SIGINT or SIGTERM. Raises DaemonError when that is impossible, ConfigError when it will stay so.
 
     SIGHUP has the configuration read again, where there is something to read: `read_again` returns what it is now, or
     raises ConfigError. `file` is the absolute path of what it reads, for those who ask. Where there is nothing to read
@@ -92,7 +93,7 @@ class _Daemon:
         self._failed: asyncio.Future[NoReturn] = asyncio.get_running_loop().create_future()
 
     async def serve(self) -> None:
-        """Answer for ever, however often the interfaces go and come. Raises DaemonError when that is impossible."""
+        """Answer for ever, however often the interfaces go and come. Raises DaemonError or ConfigError."""
         self._expose(self._listen_for_scrapes(self._config.metrics))
         self._remark(self._config.interfaces)
         for station in self._stations.values():
@@ -171,13 +172,8 @@ class _Daemon:
             self._report()
 
     async def _become(self, config: Config) -> None:
-        """Do as this says from now on, all of it; or, with a DaemonError, nothing."""
+        """Do as this says from now on, all of it; or, with a DaemonError or a ConfigError, nothing."""
         wanted = {interface.ifname: interface for interface in config.interfaces}
-        if _networks(config):
-            from . import docker  # noqa: PLC0415 - only who wants it pays for it
-
-            if not docker.is_installed():
-                raise DaemonError(docker.NO_SDK)
         listener = self._listen_for_scrapes(config.metrics)
         new = [self._station(wanted[ifname]) for ifname in wanted.keys() - self._stations.keys()]
         try:
@@ -273,23 +269,20 @@ class _Daemon:
             self._fail(DaemonError(state.fatal))
 
     def _listen_for_scrapes(self, endpoint: Endpoint | None) -> "metrics.Listener | None":
-        """Return what listens there: what does already, or one more. Raises DaemonError when that is impossible."""
+        """Return what listens there: what does already, or one more. Raises DaemonError or ConfigError."""
         if endpoint is None or (self._listener and self._listener.endpoint == endpoint):
             return endpoint and self._listener
         from . import metrics  # noqa: PLC0415 - only who wants them pays for them
 
-        if not metrics.is_installed():
-            raise DaemonError(
-                "metrics need the Prometheus client for Python: "
-                "pip install 'ndpresponder[metrics]', or apt install python3-prometheus-client"
-            )
         try:
             return metrics.Listener(endpoint, self._look)
         except OSError as error:
-            raise DaemonError(
-                f"cannot listen for Prometheus on {endpoint}: {os.strerror(error.errno or 0)}; "
-                "give metrics an address of this host and a port that nobody uses"
-            ) from error
+            told = f"cannot listen for Prometheus on {endpoint}: {os.strerror(error.errno or 0)}; "
+            if error.errno in (errno.EAFNOSUPPORT, errno.EPERM):
+                raise ConfigError(
+                    f"{told}under systemd it needs the drop-in metrics.conf, see docs/metrics.md"
+                ) from error
+            raise DaemonError(f"{told}give metrics an address of this host and a port that nobody uses") from error
 
     def _expose(self, listener: "metrics.Listener | None") -> None:
         """Have scrapes answered by this listener from now on, and by no other."""

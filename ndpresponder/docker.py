@@ -24,7 +24,6 @@ import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from importlib.util import find_spec
 from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
 from threading import Event, Thread
@@ -32,6 +31,7 @@ from time import monotonic
 from typing import Any, NamedTuple
 
 from . import log
+from .config import DOCKER_SDK
 from .containers import Held, Network, State, rules
 
 _UNIQUE_LOCAL = 0xFC00 >> 9  # fc00::/7
@@ -48,11 +48,6 @@ _LONGEST_CHUNK = 1 << 16
 """Octets of the stream that are taken at once, whatever length the engine announces."""
 _LONGEST_REASON = 200
 """Characters of an engine's error that are repeated in the log."""
-
-NO_SDK = (
-    "docker-network (-N) needs the Docker SDK for Python: "
-    "pip install 'ndpresponder[docker]', or apt install python3-docker"
-)
 
 
 def addresses_of(network: object, *, unique_local: bool) -> Held:
@@ -144,7 +139,7 @@ def describe(names: Iterable[str]) -> list[Described]:
     try:
         import docker  # noqa: PLC0415 - a third of the program's memory, with -N only
     except ImportError as error:
-        raise EngineError(f"{NO_SDK} ({error})") from error
+        raise EngineError(f"{DOCKER_SDK.needed} ({error})") from error
     try:
         with closing(docker.from_env(version="auto", timeout=Timing.reply).api) as client:
             return [_describe(client, name, docker.errors.NotFound) for name in names]
@@ -272,11 +267,6 @@ def delays(timing: Timing) -> Iterator[float]:
         delay = min(2 * delay, timing.longest_retry)
 
 
-def is_installed() -> bool:
-    """Whether there is the SDK, without importing it."""
-    return find_spec("docker") is not None
-
-
 class Watcher:
     """Follows the networks of these names and calls `hand_over` with each new state, in a thread of its own.
 
@@ -319,7 +309,7 @@ class Watcher:
         try:
             import docker  # noqa: F401, PLC0415 - a third of the program's memory, with -N only
         except ImportError as error:
-            self._become(State(fatal=f"{NO_SDK} ({error})"))
+            self._become(State(fatal=f"the Docker SDK for Python cannot be used: {error}"))
             return
         heard = True
         while not self._stopping.is_set():

@@ -17,11 +17,14 @@ from typing import Any, NoReturn
 
 from . import log
 from .config import (
+    DOCKER_SDK,
     ENDPOINTS,
+    PROMETHEUS_CLIENT,
     Config,
     ConfigError,
     Endpoint,
     Interface,
+    Library,
     Multicast,
     Written,
     addresses_of,
@@ -228,6 +231,8 @@ class _Reader:
         tables = document.pop(_INTERFACE, [])
         self._check_names((), document, PROCESS_KEYS)
         values = self._values((), document, _PROCESS)
+        if values.get("metrics"):
+            self._check_library(("metrics",), PROMETHEUS_CLIENT)
         if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
             self._fail((_INTERFACE,), "an interface begins with a line [[interface]], in two brackets")
         if not tables:
@@ -248,6 +253,8 @@ class _Reader:
         answered = self._written((*place, "subnet"), table.get("subnet", []))
         excluded = self._written((*place, "exclude"), table.get("exclude", []))
         networks = self._value((*place, "docker-network"), table.get("docker-network", []), _networks)
+        if networks:
+            self._check_library((*place, "docker-network"), DOCKER_SDK)
         if not answered and not networks:
             self._fail(
                 place,
@@ -285,6 +292,10 @@ class _Reader:
                 there = (*known, f"[[{_INTERFACE}]]") if not place else known
                 advice = f"allowed: {', '.join(there)}{_meant(key, there)}"
             self._fail((*place, key), f"{_name(key)} is not a key here; {advice}")
+
+    def _check_library(self, place: Place, library: Library) -> None:
+        if not library.is_installed():
+            self._fail(place, library.needed)
 
     def _check_ifnames(self, ifnames: list[str]) -> None:
         for number, ifname in enumerate(ifnames):

@@ -13,7 +13,6 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.util import find_spec
 from socket import AF_INET, AF_INET6, create_server, socket
 from time import monotonic, time
 from typing import Any, NamedTuple, NoReturn
@@ -73,11 +72,6 @@ class State:
     """Whether the engine of containers can be asked; None where no network is followed."""
     reloaded: bool | None = None
     """Whether the last attempt to read the configuration again was a success; None where there was none."""
-
-
-def is_installed() -> bool:
-    """Whether there is the library, without importing it."""
-    return find_spec("prometheus_client") is not None
 
 
 def exposition(state: State, accepted: str) -> tuple[str, bytes]:

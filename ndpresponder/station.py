@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from . import log, netlink
 from .addresses import AddressBook, AddressSet, Refusal, Rule, Uses
-from .config import STATIC, Interface, Multicast
+from .config import STATIC, ConfigError, Interface, Multicast
 from .containers import DOCKER, State, rules, source_of
 from .link import Link, NotEthernetError
 from .responder import Tally, deaf_minutes
@@ -84,7 +84,10 @@ class Station:
         self._deaf = 0
 
     async def prepare(self) -> None:
-        """Open the link, if the interface is there. Raises DaemonError if that is wanted at once, or hopeless."""
+        """Open the link, if the interface is there.
+
+        Raises DaemonError if that is wanted at once, or hopeless, ConfigError if there never will be one.
+        """
         try:
             self._link = await self._attempt()
         except _ObstacleError as obstacle:
@@ -97,7 +100,7 @@ class Station:
             self._link = None
 
     async def serve(self) -> NoReturn:
-        """Answer until cancelled. Raises DaemonError when that is impossible."""
+        """Answer until cancelled. Raises DaemonError when that is impossible, ConfigError when it will stay so."""
         while True:
             with closing(self._link or await self._open()) as link:
                 self._link, self.obstacle = None, ""
@@ -215,7 +218,11 @@ class Station:
         )
 
     async def _attempt(self) -> Link:
-        """Open the link now. Raises _ObstacleError when that may be possible later, DaemonError when it is hopeless."""
+        """Open the link now.
+
+        Raises _ObstacleError when that may be possible later, DaemonError when it is hopeless, ConfigError when nothing
+        but naming another interface helps.
+        """
         ifname = self.config.ifname
         try:
             if ifname == netlink.AUTO:
@@ -230,7 +237,9 @@ class Station:
         except NotEthernetError as error:
             reason = "not an Ethernet interface: nobody solicits neighbors there"
             if self.config.ifname != netlink.AUTO:
-                raise DaemonError(f"{ifname} is {reason}; name the uplink with -i ({_there_are()})") from error
+                raise ConfigError(
+                    f"{ifname} is {reason}; name the uplink with -i, or the key ifname ({_there_are()})"
+                ) from error
             raise _ObstacleError(ifname, reason) from error
         except OSError as error:
             raise _ObstacleError(ifname, error.strerror or str(error)) from error

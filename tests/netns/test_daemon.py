@@ -42,10 +42,10 @@ def answer(target: str, mac: str = OUR_MAC) -> bytes:
     return frame[:56] + new_sum.to_bytes(2, "big") + frame[58:]
 
 
-def failure(wire: Wire, *arguments: str, prefix: tuple[str, ...] = ()) -> dict[str, object]:
+def failure(wire: Wire, *arguments: str, prefix: tuple[str, ...] = (), code: int = 1) -> dict[str, object]:
     """Run ndpresponder to its end, which is a failure, and return its one line."""
     done = wire.host.run(*prefix, *wire.command(*arguments), check=False)
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (code, "")
     [line] = done.stderr.splitlines()
     parsed: dict[str, object] = json.loads(line)
     return parsed
@@ -526,12 +526,13 @@ def test_an_interface_that_is_down(wire: Wire) -> None:
 
 @pytest.mark.parametrize("option", ["--wait", "--no-wait"])
 def test_not_an_ethernet_interface(wire: Wire, option: str) -> None:
-    line = failure(wire, "-i", "lo", "-n", PREFIX, option)
+    # It never will be one: nothing is to start it again.
+    line = failure(wire, "-i", "lo", "-n", PREFIX, option, code=2)
     assert without(line, "time") == {
         "level": "fatal",
         "event": "failed",
         "message": "lo is not an Ethernet interface: nobody solicits neighbors there; "
-        "name the uplink with -i (there are: lo, eth0)",
+        "name the uplink with -i, or the key ifname (there are: lo, eth0)",
     }
 
 

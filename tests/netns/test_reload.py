@@ -417,7 +417,7 @@ def test_networks_without_the_sdk(configured: Configured) -> None:
     event(configured.program, "ready")
 
     assert configured.reload(ETH0 + 'docker-network = ["web"]\n')["reason"] == (
-        "docker-network (-N) needs the Docker SDK for Python: "
+        f"{configured.path}:4: docker-network (-N) needs the Docker SDK for Python: "
         "pip install 'ndpresponder[docker]', or apt install python3-docker"
     )
     assert configured.wire.ask(TARGET) == [advertise()]

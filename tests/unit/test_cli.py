@@ -17,7 +17,7 @@ import pytest
 
 from ndpresponder import __version__
 from ndpresponder.addresses import AddressSet
-from ndpresponder.config import parse_addresses
+from ndpresponder.config import DOCKER_SDK, PROMETHEUS_CLIENT, parse_addresses
 from ndpresponder.file import INTERFACE_KEYS, PROCESS_KEYS
 from ndpresponder.filter import Instruction, compile_filter, disassemble, numbers
 from ndpresponder.station import interfaces
@@ -506,6 +506,40 @@ def test_check_of_what_is_for_the_whole_process(tmp_path: Path, group: str, show
         "log-level DEBUG, log-format auto",
         f"metrics [::1]:9108, control-group {shown}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("library", "key", "flags", "needs"),
+    [
+        (
+            "docker",
+            f'[[interface]]\nifname = "{ABSENT}"\ndocker-network = "web"\n',
+            ("-N", "web"),
+            DOCKER_SDK.needed,
+        ),
+        (
+            "prometheus_client",
+            f'\n\nmetrics = "127.0.0.1:9108"\n[[interface]]\nifname = "{ABSENT}"\nsubnet = "::2"\n',
+            ("-n", PREFIX, "--metrics", "127.0.0.1:9108"),
+            PROMETHEUS_CLIENT.needed,
+        ),
+    ],
+)
+def test_a_library_that_is_not_installed(
+    tmp_path: Path, library: str, key: str, flags: tuple[str, ...], needs: str
+) -> None:
+    path = tmp_path / "f.toml"
+    path.write_text(key)
+    without = f"import sys; sys.modules['{library}'] = None; from ndpresponder import cli; cli.main()"
+    for arguments, where in (
+        (("check", "-c", str(path)), f"{path}:3: "),
+        (("reload", "-c", str(path)), f"{path}:3: "),
+        (("-c", str(path)), f"{path}:3: "),
+        (("-i", ABSENT, *flags), ""),
+    ):
+        command = [sys.executable, "-c", without, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (2, "", f"ndpresponder: {where}{needs}\n")
 
 
 def test_check_says_what_is_wrong(tmp_path: Path) -> None:

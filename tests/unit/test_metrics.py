@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from ndpresponder import __version__, metrics
+from ndpresponder import __version__
 from ndpresponder.addresses import Uses
 from ndpresponder.gateway import Gateway
 from ndpresponder.metrics import Figures, State, exposition
@@ -143,10 +143,6 @@ def test_a_library_that_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     with pytest.raises(ImportError):
         exposition(STATE, "")
-
-
-def test_whether_there_is_a_library() -> None:
-    assert metrics.is_installed()
 
 
 # What is made from the names

@@ -23,6 +23,7 @@ BESIDE = {
     ("link", "filter"),
     ("link", "packet"),
     ("config", "log"),
+    ("docker", "config"),
     ("docker", "containers"),
     ("docker", "log"),
     ("netlink", "rtnetlink"),
