@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from io import BufferedWriter, FileIO, TextIOWrapper
 from ipaddress import IPv6Address
@@ -344,6 +344,7 @@ def _check(path: str) -> None:
 def _reload(path: str) -> None:
     """Have the process that runs with a configuration file read it again, if nothing is wrong with it."""
     from .claim import DIRECTORY, find, is_closed  # noqa: PLC0415 - only what reads a file pays for it
+    from .client import ClientError, outcome, reloads  # noqa: PLC0415 - the same
     from .file import read_file  # noqa: PLC0415 - the same
 
     read_file(path)
@@ -354,11 +355,20 @@ def _reload(path: str) -> None:
         raise click.ClickException(
             f"no process is known to run with {path}; SIGHUP has one that is not known read its file again"
         )
+    # Before the signal, or it could be over before anybody listens.
+    stream = reloads(process, _absolute(path))
     try:
         os.kill(process, signal.SIGHUP)
     except OSError as error:
         raise click.ClickException(f"process {process}, which runs with {path}: {error.strerror}") from error
-    click.echo(f"process {process} reads {path} again; its log says what comes of it")
+    if stream is None:
+        click.echo(f"process {process} reads {path} again; its log says what comes of it")
+        return
+    try:
+        with closing(stream):
+            click.echo(f"process {process} has read {path} again: {outcome(stream)}")
+    except ClientError as error:
+        raise click.ClickException(f"process {process} {error}") from error
 
 
 @_commands.command("status")

@@ -130,6 +130,33 @@ def follow(name: str, warn: Callable[[str], object], directory: Path = DIRECTORY
     return streams
 
 
+def reloads(process: int, file: str | None, directory: Path = DIRECTORY) -> Stream | None:
+    """Return what the daemon of this number that reads a file will say of its reloads; None where it says nothing."""
+    for path in directory.glob(f"{process}-*{SUFFIX}"):
+        # No place for us there, or an earlier version, which knows no such request.
+        with suppress(OSError, ClientError):
+            stream = Stream(path, {"version": VERSION, "request": "reloads"})
+            # In containers, two can have the same number.
+            if stream.reply.get("file") == file:
+                return stream
+            stream.close()
+    return None
+
+
+def outcome(stream: Stream) -> str:
+    """Wait for what comes of a reload, and return what has changed. Raises ClientError if nothing has."""
+    try:
+        while (told := stream.more()) == []:
+            pass
+    except TimeoutError as error:
+        raise ClientError(f"has not told within {_PATIENCE:g} s what comes of it; its log will") from error
+    if told is None:
+        raise ClientError("has ended")
+    if not told[0]["reloaded"]:
+        raise ClientError(f"goes on as before: {told[0]['text']}")
+    return str(told[0]["text"])
+
+
 def _streams(
     paths: list[Path], request: Mapping[str, Any], refused: list[Path], failures: list[str]
 ) -> Iterator[Stream]:

@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import closing, suppress
+from dataclasses import fields
 from ipaddress import IPv6Address
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -33,7 +34,7 @@ _RETRY_LISTENING = 30.0
 _SUMMARY = 60.0
 """Seconds between two summaries."""
 _GLANCE = 0.05
-"""Seconds between two looks at what has been seen, for those who watch. Nobody is woken up for each frame."""
+"""Seconds between two looks at what has happened, for those who watch. Nobody is woken up for each frame."""
 _SWITCH_INTERVAL = 0.0005
 """Seconds that an answer waits at most for the interpreter while something else is being computed."""
 
@@ -82,12 +83,17 @@ class _Daemon:
         self._manager = ServiceManager()
         self._listener: metrics.Listener | None = None
         self._scraping: asyncio.Task[NoReturn] | None = None
-        self._reloaded: bool | None = None
+        self._outcome: state.Outcome | None = None
         self._control = Server(
-            {"status": self._describe, "explain": self._explain, "monitor": self._name_watched},
+            {
+                "status": self._describe,
+                "explain": self._explain,
+                "monitor": self._name_watched,
+                "reloads": self._name_file,
+            },
             DIRECTORY,
             config.control_group,
-            {"monitor": self._watch_frames},
+            {"monitor": self._watch_frames, "reloads": self._watch_reloads},
         )
         # Has an error as soon as there is no use in going on.
         self._failed: asyncio.Future[NoReturn] = asyncio.get_running_loop().create_future()
@@ -164,15 +170,18 @@ class _Daemon:
             self.hung_up.clear()
             self._manager.reloading()
             try:
-                await self._become(self._read_again())
-                self._reloaded = True
+                told = await self._become(self._read_again())
+                self._outcome = state.Outcome(reloaded=True, text=told, at=monotonic())
             except (ConfigError, DaemonError) as error:
-                self._reloaded = False
+                self._outcome = state.Outcome(reloaded=False, text=str(error), at=monotonic())
                 log.error("not-reloaded", f"not reloaded, going on as before: {error}", reason=str(error))
             self._report()
 
-    async def _become(self, config: Config) -> None:
-        """Do as this says from now on, all of it; or, with a DaemonError or a ConfigError, nothing."""
+    async def _become(self, config: Config) -> str:
+        """Do as this says from now on, all of it, and return what that changes in words.
+
+        Raises DaemonError or ConfigError, and then nothing has changed.
+        """
         wanted = {interface.ifname: interface for interface in config.interfaces}
         listener = self._listen_for_scrapes(config.metrics)
         new = [self._station(wanted[ifname]) for ifname in wanted.keys() - self._stations.keys()]
@@ -190,6 +199,12 @@ class _Daemon:
         changed = sorted(
             ifname for ifname, station in self._stations.items() if wanted.get(ifname, station.config) != station.config
         )
+        settings = [
+            # Their keys are written so.
+            each.name.replace("_", "-")
+            for each in fields(config)
+            if each.name != "interfaces" and getattr(config, each.name) != getattr(self._config, each.name)
+        ]
         self._config = config
         log.setup(log.LEVELS[config.log_level], config.log_format)
         self._expose(listener)
@@ -204,9 +219,11 @@ class _Daemon:
         for station in self._stations.values():
             station.set_verbose()
         await self._end(gone)
-        what = {"new": sorted(station.config.ifname for station in new), "changed": changed, "gone": gone}
-        told = "; ".join(f"{word}: {log.some(ifnames)}" for word, ifnames in what.items() if ifnames)
-        log.info("reloaded", f"reloaded: {told or 'nothing changed'}", **what)
+        came = sorted(station.config.ifname for station in new)
+        what = {"new": came, "changed": [*changed, *settings], "gone": gone}
+        told = "; ".join(f"{word}: {log.some(names)}" for word, names in what.items() if names) or "nothing changed"
+        log.info("reloaded", f"reloaded: {told}", new=came, changed=changed, gone=gone, settings=settings)
+        return told
 
     # What is one for all of them
 
@@ -305,7 +322,7 @@ class _Daemon:
         return metrics.State(
             tuple(map(metrics.figures_of, self._stations.values())),
             not self._containers.obstacle and bool(self._containers.networks) if followed else None,
-            self._reloaded,
+            self._outcome and self._outcome.reloaded,
         )
 
     async def _summarize(self) -> NoReturn:
@@ -336,6 +353,19 @@ class _Daemon:
         finally:
             self._shared.watches.remove(watch)
 
+    def _name_file(self, _: Request) -> Reply:
+        """Tell what is read again."""
+        return {"process": os.getpid(), "file": self._file}
+
+    async def _watch_reloads(self) -> AsyncGenerator[list[Reply], None]:
+        """Yield what comes of the next reload, as soon as it is over, and so on."""
+        before = self._outcome
+        while True:
+            outcome = self._outcome
+            yield [state.reload(outcome, monotonic())] if outcome and outcome is not before else []
+            before = outcome
+            await asyncio.sleep(_GLANCE)
+
     def _describe(self, _: Request) -> Reply:
         """Tell what this is at."""
         now = monotonic()
@@ -347,6 +377,7 @@ class _Daemon:
                 self._containers,
                 self._file,
                 now - self._begun,
+                self._outcome and state.reload(self._outcome, now),
             ),
         }
 
@@ -392,7 +423,9 @@ class _Daemon:
             self._manager.ready(self._status())
 
     def _status(self) -> str:
-        return "; ".join([*(station.state for station in self._stations.values()), str(self._tally())])
+        refused = self._outcome and not self._outcome.reloaded and f"not reloaded: {self._outcome.text}"
+        states = (station.state for station in self._stations.values())
+        return "; ".join([*([refused] if refused else []), *states, str(self._tally())])
 
     def _tally(self) -> Tally:
         """Return what all interfaces come to, those that are gone among them."""

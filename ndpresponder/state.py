@@ -7,7 +7,7 @@ What there can be of it is bounded by the configuration and the number of verdic
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network
-from typing import Any
+from typing import Any, NamedTuple
 
 from .addresses import AddressSet, Refusal, Rule, Uses
 from .config import Interface
@@ -70,9 +70,33 @@ def interface(watched: Watched, containers: State, now: float) -> Document:
     }
 
 
-def daemon(interfaces: Iterable[Document], containers: State, file: str | None, uptime: float) -> Document:
-    """Describe a daemon; `file` is the configuration file, if there is one."""
-    return {"file": file, "uptime": round(uptime, 3), "engine": containers.obstacle, "interfaces": list(interfaces)}
+class Outcome(NamedTuple):
+    """What came of reading the configuration again: `text` has what changed, or why nothing did.
+
+    `at` is when, by the monotonic clock.
+    """
+
+    reloaded: bool
+    text: str
+    at: float
+
+
+def daemon(
+    interfaces: Iterable[Document], containers: State, file: str | None, uptime: float, reload: Document | None
+) -> Document:
+    """Describe a daemon; `file` is the configuration file, if there is one, and `reload` its last outcome."""
+    return {
+        "file": file,
+        "uptime": round(uptime, 3),
+        "engine": containers.obstacle,
+        "reload": reload,
+        "interfaces": list(interfaces),
+    }
+
+
+def reload(outcome: Outcome, now: float) -> Document:
+    """Describe what came of a reload."""
+    return {"reloaded": outcome.reloaded, "text": outcome.text, "ago": round(now - outcome.at, 3)}
 
 
 def presence(watched: Watched) -> Document:

@@ -47,6 +47,10 @@ class Report:
         yield f"ndpresponder {status['program']}, process {status['process']}, up {duration(status['uptime'])}{where}"
         if status["engine"]:
             yield f"  {self._paint(_YELLOW, 'Docker networks cannot be looked at')}: {status['engine']}"
+        # A daemon of an earlier version does not tell.
+        if (reload := status.get("reload")) and not reload["reloaded"]:
+            begin = self._paint(_YELLOW, f"not reloaded {duration(reload['ago'])} ago, goes on as before")
+            yield f"  {begin}: {reload['text']}"
         for interface in status["interfaces"]:
             yield ""
             yield from self._interface(interface)

@@ -1,5 +1,6 @@
 """A configuration file: several interfaces in one process, and what a reload changes, keeps, and refuses."""
 
+import json
 import re
 import socket
 from collections.abc import Iterator
@@ -7,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from signal import SIGHUP
 from threading import Event, Thread
+from typing import Any
 
 import pytest
 from fake_engine import Engine
@@ -117,6 +119,7 @@ def test_addresses_change_and_the_socket_stays(configured: Configured) -> None:
         "new": [],
         "changed": ["eth0"],
         "gone": [],
+        "settings": [],
     }
 
     assert configured.wire.ask(TARGET, OTHER) == [advertise(OTHER)]
@@ -131,6 +134,14 @@ def test_nothing_changed(configured: Configured) -> None:
     # Nor does a comment, which moves all lines.
     assert configured.reload(f"# more\n{ETH0}")["message"] == "reloaded: nothing changed"
     assert len(events(configured.program, "ready")) == 1
+
+
+def test_what_is_for_the_whole_process_changes(configured: Configured) -> None:
+    configured.start(ETH0)
+    assert configured.reload('log-level = "DEBUG"\n' + ETH0)["message"] == "reloaded: changed: log-level"
+    line = configured.reload('control-group = "0"\n' + ETH1)
+    assert line["message"] == "reloaded: new: eth1; changed: log-level, control-group; gone: eth0"
+    assert (line["changed"], line["settings"]) == ([], ["log-level", "control-group"])
 
 
 def test_asked_for_before_it_can_be_heard(configured: Configured) -> None:
@@ -362,8 +373,8 @@ def test_the_command_finds_the_process(configured: Configured) -> None:
     path.write_text(ETH0.replace(PREFIX, "2001:db8:1::/112"))
 
     done = host.run(*command)
-    assert done.stdout == f"process {program.process.pid} reads {path} again; its log says what comes of it\n"
-    event(program, "reloaded")
+    assert done.stdout == f"process {program.process.pid} has read {path} again: changed: eth0\n"
+    assert len(events(program, "reloaded")) == 1
     assert configured.wire.ask(TARGET, OTHER) == [advertise(OTHER)]
 
     path.write_text("wait = 1")
@@ -378,6 +389,46 @@ def test_the_command_finds_the_process(configured: Configured) -> None:
         1,
         f"ndpresponder: no process is known to run with {path}; SIGHUP has one that is not known read its file again\n",
     )
+
+
+def test_the_command_tells_what_the_daemon_refuses(configured: Configured) -> None:
+    """What is not to be seen in the file, as by `systemctl reload`."""
+    program = configured.start(ETH0)
+    host, path = configured.wire.host, configured.path
+    command = configured.wire.command("reload", "--config", str(path))
+
+    def status() -> dict[str, Any]:
+        done = host.run(*configured.wire.command("status", "-j", "-c", str(path)))
+        reload: dict[str, Any] = json.loads(done.stdout)["reload"]
+        return reload
+
+    assert status() is None
+    path.write_text(ETH0 + ETH1.replace("eth1", "eth7") + "wait = false\n")
+    done = host.run(*command, check=False)
+    reason = "eth7: No such device; there are: lo, eth0, eth1"
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"ndpresponder: process {program.process.pid} goes on as before: {reason}\n"
+    told = status()
+    assert (told["reloaded"], told["text"]) == (False, reason)
+    assert 0 <= told["ago"] < 10
+    page = host.run(*configured.wire.command("status", "-c", str(path))).stdout
+    assert re.search(rf"^  not reloaded \d+ s ago, goes on as before: {re.escape(reason)}$", page, re.MULTILINE)
+
+    path.write_text(ETH0)
+    assert host.run(*command).stdout == f"process {program.process.pid} has read {path} again: nothing changed\n"
+    assert (status()["reloaded"], status()["text"]) == (True, "nothing changed")
+    assert "reloaded" not in host.run(*configured.wire.command("status", "-c", str(path))).stdout
+
+
+def test_the_command_where_there_is_no_control_socket(configured: Configured) -> None:
+    program = configured.start(ETH0)
+    [path] = DIRECTORY.glob(f"{program.process.pid}-*.sock")
+    path.unlink()
+    done = configured.wire.host.run(*configured.wire.command("reload", "-c", str(configured.path)))
+    assert done.stdout == (
+        f"process {program.process.pid} reads {configured.path} again; its log says what comes of it\n"
+    )
+    event(program, "reloaded")
 
 
 def test_one_process_for_a_file(configured: Configured) -> None:

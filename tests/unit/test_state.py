@@ -117,10 +117,12 @@ def test_one_that_is_waited_for(obstacle: str, reason: str | None) -> None:
 
 
 def test_a_daemon() -> None:
-    assert state.daemon(iter([{"interface": "eth0"}]), CONTAINERS, "/etc/f.toml", 12.34567) == {
+    reload = state.reload(state.Outcome(reloaded=False, text="eth7: No such device", at=100.5), 104.0)
+    assert state.daemon(iter([{"interface": "eth0"}]), CONTAINERS, "/etc/f.toml", 12.34567, reload) == {
         "file": "/etc/f.toml",
         "uptime": 12.346,
         "engine": "Connection refused",
+        "reload": {"reloaded": False, "text": "eth7: No such device", "ago": 3.5},
         "interfaces": [{"interface": "eth0"}],
     }
 

@@ -14,6 +14,7 @@ BUSY: dict[str, Any] = {
     "file": "/etc/ndpresponder/ndpresponder.toml",
     "uptime": 93784.2,
     "engine": "",
+    "reload": None,
     "interfaces": [
         {
             "interface": "auto",
