@@ -107,7 +107,7 @@ class Station:
                 self._uplink = Uplink(link, self.config, self._book, self.tally, self._news, self._shared)
                 try:
                     self._uplink.start()
-                    self._become(f"answering on {link.identity()[0]} for {log.some(self.config.prefixes)}")
+                    self._become(self._answering(link.identity()[0]))
                     await self._uplink.run()
                 finally:
                     self._uplink = None
@@ -121,6 +121,7 @@ class Station:
         self._publish(DOCKER, rules(containers, config.docker_networks))
         if self._uplink:
             self._uplink.reconfigure(config)
+            self.state = self._answering(self._uplink.condition().ifname)
         # What is no longer answered for is no longer counted either, or reloads could make this grow.
         self.retire({*config.prefixes, *map(source_of, config.docker_networks)})
         # Whether to go on waiting may have changed.
@@ -271,6 +272,9 @@ class Station:
     def _check_patience(self, obstacle: _ObstacleError) -> None:
         if not self.config.wait:
             raise DaemonError(f"{obstacle}; {_there_are()}") from obstacle
+
+    def _answering(self, ifname: str) -> str:
+        return f"answering on {ifname} for {log.some(self.config.prefixes)}"
 
     def _become(self, state: str) -> None:
         self.state = state
