@@ -26,6 +26,8 @@ UNIT = "ndpresponder.service"
 INSTANCE = "ndpresponder@eth0.service"
 OTHER = "2001:db8:1::5"
 UPGRADE = f"{__version__}+1"
+INSTANCE_DROP_IN = "/etc/systemd/system/ndpresponder@.service.d/test.conf"
+CONTROL = Path(__file__).parents[2] / "docs/control.md"
 DROP_IN = f"/etc/systemd/system/{UNIT}.d/test.conf"
 NET_ADMIN, NET_RAW = 1 << 12, 1 << 13  # linux/capability.h
 
@@ -224,6 +226,22 @@ def test_confined(installed: tuple[Machine, Wire]) -> None:
     assert machine.run("ndpresponder", "status", check=False).returncode == 1
 
 
+def test_a_reload_that_the_daemon_refuses(installed: tuple[Machine, Wire]) -> None:
+    """Nothing is wrong with the file, but what it says cannot be done."""
+    machine, wire = installed
+    with running(machine, configuration(PREFIX)) as pid:
+        machine.write(FILE, configuration(OTHER) + configuration(OTHER, ifname="eth7") + "wait = false\n")
+        assert machine.run("systemctl", "reload", UNIT, check=False).returncode != 0
+        assert f"ndpresponder: process {pid} goes on as before: eth7: No such device; there are: " in journal(machine)
+        assert shown(machine, "StatusText").startswith("not reloaded: eth7: No such device; there are: ")
+        assert answers(wire, TARGET)
+
+        machine.write(FILE, configuration(OTHER))
+        machine.run("systemctl", "reload", UNIT)
+        assert shown(machine, "StatusText").startswith(f"answering on eth0 for {OTHER}/128; answered ")
+        assert (shown(machine, "MainPID"), shown(machine, "ActiveState")) == (pid, "active")
+
+
 def test_it_may_write_the_entry_of_the_gateway(installed: tuple[Machine, Wire]) -> None:
     machine, wire = installed
     with running(machine, configuration(PREFIX), example(machine, "gateway")) as pid:
@@ -232,9 +250,29 @@ def test_it_may_write_the_entry_of_the_gateway(installed: tuple[Machine, Wire]) 
         assert quiet(machine)
 
 
+def fails_for_good(machine: Machine, configuration: str) -> str:
+    """Start the service, which fails and is not tried again, and return what was said."""
+    machine.write(FILE, configuration)
+    assert machine.run("systemctl", "start", UNIT, check=False).returncode != 0
+    # If it were tried again, it would be activating by now, or in half a second.
+    assert (shown(machine, "ActiveState"), shown(machine, "ExecMainStatus")) == ("failed", "2")
+    machine.run("systemctl", "reset-failed", UNIT)
+    return journal(machine).rpartition("Starting ")[2]
+
+
+def test_not_an_ethernet_interface(installed: tuple[Machine, Wire]) -> None:
+    machine, _ = installed
+    told = fails_for_good(machine, configuration(PREFIX) + configuration(OTHER, ifname="lo"))
+    assert "lo is not an Ethernet interface: " in told
+
+
 def test_metrics_on_a_loopback_address(installed: tuple[Machine, Wire]) -> None:
     machine, wire = installed
+    metrics = f'metrics = "127.0.0.1:9108"\n{configuration(PREFIX)}'
+    assert "metrics need the Prometheus client for Python: " in fails_for_good(machine, metrics)
+    assert machine.run("ndpresponder", "check", check=False).returncode == 2
     machine.run("apt-get", "install", "--yes", "--no-install-recommends", "python3-prometheus-client", timeout=120)
+    assert "needs the drop-in metrics.conf, see docs/metrics.md" in fails_for_good(machine, metrics)
     fetch = "import sys, urllib.request as http; print(http.urlopen(sys.argv[1], timeout=5).read().decode())"
     for endpoint in ("127.0.0.1:9108", "[::1]:9108"):
         metrics = f'metrics = "{endpoint}"\n{configuration(PREFIX)}'
@@ -265,17 +303,36 @@ def test_a_docker_network(installed: tuple[Machine, Wire]) -> None:
 
 
 def test_a_group_can_ask(installed: tuple[Machine, Wire]) -> None:
-    """As docs/control.md says."""
+    """As docs/control.md says, with a unit beside it that ends."""
     machine, wire = installed
-    grouped = 'control-group = "adm"\n' + configuration(PREFIX)
-    with running(machine, grouped, "[Service]\nGroup=adm\nRuntimeDirectoryPreserve=no\n") as pid:
-        assert answers(wire, TARGET)
-        ask = "ndpresponder", "status", "-j"
-        as_user = "setpriv", "--reuid=12345", "--clear-groups"
-        told = json.loads(machine.run(*as_user, "--regid=adm", *ask).stdout)
-        assert str(told["process"]) == pid
-        assert "permission denied" in machine.run(*as_user, "--regid=12345", *ask, check=False).stderr
-        assert quiet(machine)
+    document = CONTROL.read_text()
+    [useradd] = re.findall(r"^    (useradd .*)$", document, re.MULTILINE)
+    [drop_in] = re.findall(r"^    (\[Service\]\n(?:    .*\n)+)", document, re.MULTILINE)
+    ask, as_user = ("ndpresponder", "status", "-j"), ("setpriv", "--reuid=12345", "--clear-groups")
+    grouped = f'control-group = "adm"\n{configuration(PREFIX)}'
+
+    def asked() -> set[str]:
+        lines = machine.run(*as_user, "--regid=adm", *ask).stdout.splitlines()
+        return {str(json.loads(line)["process"]) for line in lines}
+
+    machine.run(*useradd.split())
+    machine.write("/etc/ndpresponder/eth0.toml", grouped)
+    machine.write(INSTANCE_DROP_IN, drop_in)
+    try:
+        with running(machine, grouped, drop_in) as pid:
+            machine.run("systemctl", "start", INSTANCE, timeout=10)
+            assert asked() == {pid, shown(machine, "MainPID", INSTANCE)}
+            machine.run("systemctl", "stop", INSTANCE)
+            assert asked() == {pid}
+            machine.run("systemctl", "reload", UNIT)
+            assert "permission denied" in machine.run(*as_user, "--regid=12345", *ask, check=False).stderr
+            assert answers(wire, TARGET)
+            assert quiet(machine)
+    finally:
+        machine.run("rm", INSTANCE_DROP_IN)
+        machine.run("systemctl", "stop", INSTANCE)
+        machine.run("systemctl", "daemon-reload")
+        machine.run("userdel", "ndpresponder")
 
 
 def test_a_frame_loop_that_hangs_is_started_again(installed: tuple[Machine, Wire]) -> None:
