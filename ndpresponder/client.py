@@ -4,8 +4,10 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from select import select
 from socket import AF_UNIX, MSG_PEEK, SO_SNDTIMEO, SOCK_STREAM, SOL_SOCKET, socket
 from struct import Struct
+from time import monotonic
 from typing import Any
 
 from .claim import DIRECTORY
@@ -145,11 +147,12 @@ def reloads(process: int, file: str | None, directory: Path = DIRECTORY) -> Stre
 
 def outcome(stream: Stream) -> str:
     """Wait for what comes of a reload, and return what has changed. Raises ClientError if nothing has."""
-    try:
-        while (told := stream.more()) == []:
-            pass
-    except TimeoutError as error:
-        raise ClientError(f"has not told within {_PATIENCE:g} s what comes of it; its log will") from error
+    ends = monotonic() + _PATIENCE
+    told: list[dict[str, Any]] | None = []
+    while told == []:
+        if not select([stream], [], [], max(0.0, ends - monotonic()))[0]:
+            raise ClientError(f"has not told within {_PATIENCE:g} s what comes of it; its log will")
+        told = stream.more()
     if told is None:
         raise ClientError("has ended")
     if not told[0]["reloaded"]:
