@@ -50,6 +50,17 @@ class Configured:
             key: value for key, value in events(self.program, "reloaded", "not-reloaded")[-1].items() if key != "time"
         }
 
+    def control(self) -> Path:
+        """Return the control socket, as soon as it is there."""
+        sockets: list[Path] = []
+
+        def there() -> bool:
+            sockets[:] = DIRECTORY.glob(f"{self.program.process.pid}-*.sock")
+            return bool(sockets)
+
+        wait_until(there, "a control socket")
+        return sockets[0]
+
     def sockets(self, ifname: str) -> set[str]:
         """The packet sockets on an interface, by their inodes (/proc/net/packet)."""
         index = self.wire.host.ip(f"-o link show {ifname}").partition(":")[0]
@@ -368,6 +379,7 @@ def test_cost(configured: Configured) -> None:
 
 def test_the_command_finds_the_process(configured: Configured) -> None:
     program = configured.start(ETH0)
+    configured.control()
     host, path = configured.wire.host, configured.path
     command = configured.wire.command("reload", "--config", str(path))
     path.write_text(ETH0.replace(PREFIX, "2001:db8:1::/112"))
@@ -394,6 +406,7 @@ def test_the_command_finds_the_process(configured: Configured) -> None:
 def test_the_command_tells_what_the_daemon_refuses(configured: Configured) -> None:
     """What is not to be seen in the file, as by `systemctl reload`."""
     program = configured.start(ETH0)
+    configured.control()
     host, path = configured.wire.host, configured.path
     command = configured.wire.command("reload", "--config", str(path))
 
@@ -422,8 +435,7 @@ def test_the_command_tells_what_the_daemon_refuses(configured: Configured) -> No
 
 def test_the_command_where_there_is_no_control_socket(configured: Configured) -> None:
     program = configured.start(ETH0)
-    [path] = DIRECTORY.glob(f"{program.process.pid}-*.sock")
-    path.unlink()
+    configured.control().unlink()
     done = configured.wire.host.run(*configured.wire.command("reload", "-c", str(configured.path)))
     assert done.stdout == (
         f"process {program.process.pid} reads {configured.path} again; its log says what comes of it\n"
@@ -434,6 +446,7 @@ def test_the_command_where_there_is_no_control_socket(configured: Configured) ->
 def test_one_process_for_a_file(configured: Configured) -> None:
     """With two of them, each solicitation is answered twice."""
     program = configured.start(ETH0)
+    configured.control()
     host, path = configured.wire.host, configured.path
 
     done = host.run(*configured.wire.command("--config", str(path)), check=False, timeout=10)
