@@ -316,6 +316,7 @@ def _run(config: Config, read_again: Callable[[], Config] | None = None, file: s
     from . import daemon  # noqa: PLC0415 - the same
     from .station import DaemonError  # noqa: PLC0415 - the same
 
+    log.wait_for_nobody()
     log.setup(log.LEVELS[config.log_level], config.log_format)
     try:
         asyncio.run(daemon.run(config, read_again, file))

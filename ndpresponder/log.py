@@ -3,15 +3,20 @@
 Each line has an event word that stays the same when its wording changes: what scripts and tests wait for.
 """
 
+import atexit
 import json
 import logging
 import os
 import sys
+from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from enum import Enum
 from functools import partial
-from typing import TextIO
+from io import FileIO, TextIOWrapper
+from threading import Condition, Thread
+from typing import Any, TextIO
 
 LEVELS = {
     "DEBUG": logging.DEBUG,
@@ -32,6 +37,10 @@ _PRIORITIES = {
 }
 _MOST_NAMED = 8
 """How many things of a kind a line names."""
+_ROOM = 1 << 20
+"""Octets that wait for a reader who hangs, or is slow: at DEBUG, a flood of solicitations would fill the memory."""
+_LAST_WORDS = 1.0
+"""Seconds that the end waits for what is not written yet."""
 _logger = logging.getLogger("ndpresponder")
 
 
@@ -93,6 +102,91 @@ def _is_journal(stream: TextIO) -> bool:
     except OSError:
         return False
     return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
+
+
+class _Unhurried(FileIO):
+    """A descriptor that is written to by a thread of its own: nobody else waits for whoever reads there.
+
+    What there is no room for is lost, and counted; a line says so as soon as there was time for all the others.
+    Raises RuntimeError when there can be no thread.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(descriptor, "w", closefd=False)
+        # The first of them is the one that is being written.
+        self._waiting: deque[bytes] = deque()
+        self._octets = 0
+        self._lost = 0
+        self._changed = Condition()
+        Thread(target=self._run, name="log", daemon=True).start()
+
+    def write(self, buffer: Any, /) -> int:
+        """Have this written after what is waiting, or lose it."""
+        octets = bytes(buffer)
+        with self._changed:
+            # Not before the line about those that were lost before. With nothing waiting, there is room for any.
+            if self._lost or (self._waiting and self._octets + len(octets) > _ROOM):
+                self._lost += octets.count(b"\n")
+            else:
+                self._waiting.append(octets)
+                self._octets += len(octets)
+                self._changed.notify_all()
+        return len(octets)
+
+    def finish(self) -> None:
+        """Wait until all is written, but not for ever."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._waiting, _LAST_WORDS)
+
+    def _run(self) -> None:
+        failed = 0
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting)
+                octets = self._waiting[0]
+            try:
+                # Not through the stream: the interpreter would wait for its lock at the end, and abort.
+                while octets:
+                    octets = octets[os.write(self.fileno(), octets) :]
+            except OSError:
+                # Nobody is there any more, or a disk is full; to be told if that changes.
+                failed += octets.count(b"\n")
+            with self._changed:
+                self._octets -= len(self._waiting.popleft())
+                if not octets:
+                    self._lost, failed = self._lost + failed, 0
+                if self._lost and not self._waiting:
+                    self._waiting.append(_lost(self._lost))
+                    self._octets, self._lost = len(self._waiting[0]), 0
+                self._changed.notify_all()
+
+
+def _lost(count: int) -> bytes:
+    """Return the line that says so, whatever the level: those lines would have been said."""
+    [handler] = _logger.handlers
+    record = _logger.makeRecord(
+        *(_logger.name, logging.WARNING, __file__, 0),
+        *(f"{count} lines were lost here: whoever reads the log did not take them", (), None),
+        extra={"event": "lines-lost", "fields": {"lines": count}},
+    )
+    return f"{handler.format(record)}\n".encode()
+
+
+def wait_for_nobody() -> None:
+    """Wait for nobody who reads standard error from now on, only for a moment at the end of the process.
+
+    A pipe can be full, a terminal stopped, a log driver hang; neither answers nor the end are to hang with it. The same
+    goes for all else that is written there, such as tracebacks.
+
+    To ask first (poll(2)) would not do: there can be room for a part of a line, and a disk that hangs has room for all.
+    O_NONBLOCK would hold for whatever other processes share the pipe or the terminal.
+    """
+    stream = sys.stderr
+    # Without a thread, for a limit of processes, all is written as before.
+    with suppress(RuntimeError):
+        unhurried = _Unhurried(stream.fileno())
+        sys.stderr = TextIOWrapper(unhurried, stream.encoding, stream.errors, write_through=True)
+        atexit.register(unhurried.finish)
 
 
 def setup(level: int, style: Format) -> None:

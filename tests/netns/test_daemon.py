@@ -197,6 +197,29 @@ def test_a_quiet_level_says_nothing(wire: Wire) -> None:
     assert program.printed() == ""
 
 
+@pytest.mark.parametrize("level", ["INFO", "DEBUG"])
+def test_who_reads_the_log_may_hang(wire: Wire, level: str) -> None:
+    """As a log driver that blocks, or `ndpresponder 2>&1 | less`."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writing, bytes(65536))
+    os.set_blocking(writing, True)
+    process = wire.host.popen(*wire.command("-i", "eth0", "-n", PREFIX, "--log-level", level), stderr=writing)
+    os.close(writing)
+    try:
+        # Not one line can be written.
+        wait_until(lambda: wire.is_answered(TARGET), "an answer")
+        wire.forget()
+        assert wire.ask(TARGET, OTHER) == [advertise(TARGET), advertise(OTHER)]
+        process.send_signal(SIGTERM)
+        assert process.wait(5) == 0
+    finally:
+        end(process)
+        os.close(reading)
+
+
 # A minute is too long for a test.
 SHORT_SUMMARIES = "from ndpresponder import cli, daemon; daemon._SUMMARY = 0.2; cli.main()"
 
@@ -376,8 +399,8 @@ def test_again_and_again_without_a_leak(wire: Wire) -> None:
     assert program.stop() == 0
 
 
-THREADS = 2
-"""The event loop's, and that which answers."""
+THREADS = 3
+"""The event loop's, that which answers, and that which writes the log."""
 
 
 def names(directory: Path) -> list[str]:

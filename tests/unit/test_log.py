@@ -6,11 +6,14 @@ import logging
 import os
 import pty
 import re
+import subprocess
+import sys
 import tty
 from collections.abc import Iterator
 from contextlib import redirect_stderr
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import pytest
 
@@ -224,3 +227,138 @@ def test_what_is_set_up_again_says_each_line_once(pipe: Ear) -> None:
     log.info("word", "some words")
 
     assert len(pipe.heard()) == 1
+
+
+# Whoever reads it may hang
+
+
+class Program:
+    """A process that logs for nobody in particular; its words are in `code`, on standard input and output."""
+
+    def __init__(self, code: str, stderr: int = subprocess.PIPE) -> None:
+        first = (
+            "import logging, sys\n"
+            "from ndpresponder import log\n"
+            "log.wait_for_nobody()\n"
+            "log.setup(logging.ERROR, log.Format.JSON)\n"
+        )
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", first + code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            bufsize=1,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def hear(self) -> str:
+        """Wait for a line on its standard output."""
+        assert self.process.stdout
+        return self.process.stdout.readline().strip()
+
+    def go_on(self) -> None:
+        """Have its next input() return."""
+        assert self.process.stdin
+        self.process.stdin.write("\n")
+
+
+FLOOD = "for number in range(3000): log.error('word', 'x' * 1000, number=number)\n"
+"""Three times as much as is kept."""
+
+
+def test_what_nobody_took_is_counted() -> None:
+    with Program(f"{FLOOD}print('said', flush=True); input(); log.error('word', 'the end')") as program:
+        assert program.hear() == "said"
+        stderr = program.process.stderr
+        assert stderr
+        lines = [json.loads(stderr.readline())]
+        while lines[-1]["event"] == "word":
+            lines.append(json.loads(stderr.readline()))
+        program.go_on()
+        rest = [json.loads(line) for line in stderr]
+
+    kept, told = lines[:-1], lines[-1]
+    assert [line["number"] for line in kept] == list(range(len(kept)))
+    lost = 3000 - len(kept)
+    assert 0 < lost < 2500
+    told.pop("time")
+    assert told == {
+        "level": "warn",
+        "event": "lines-lost",
+        "message": f"{lost} lines were lost here: whoever reads the log did not take them",
+        "lines": lost,
+    }
+    assert [line["message"] for line in rest] == ["the end"]
+
+
+@pytest.mark.parametrize(
+    ("end", "code"), [("", 0), ("sys.exit(3)", 3), ("raise ValueError", 1)], ids=["return", "exit", "error"]
+)
+def test_the_end_waits_for_a_moment(end: str, code: int) -> None:
+    with Program(FLOOD + end) as program:
+        assert program.process.wait(10) == code
+
+
+@pytest.mark.parametrize(
+    ("end", "code"), [("", 0), ("sys.exit(3)", 3), ("raise ValueError('last')", 1)], ids=["return", "exit", "error"]
+)
+def test_all_that_is_said_comes_in_order(end: str, code: int) -> None:
+    said = "for number in range(1000): log.error('word', '', number=number); sys.stderr.write(f'raw {number}\\n')\n"
+    with Program(said + end) as program:
+        assert program.process.stderr
+        lines = program.process.stderr.read().splitlines()
+        assert program.process.wait(10) == code
+
+    assert [json.loads(line)["number"] for line in lines[:2000:2]] == list(range(1000))
+    assert lines[1:2000:2] == [f"raw {number}" for number in range(1000)]
+    assert lines[2000:][-1:] == (["ValueError: last"] if "raise" in end else [])
+
+
+def test_what_could_not_be_written_is_counted(tmp_path: Path) -> None:
+    """As on a disk that is full for a while."""
+    path = tmp_path / "log"
+    code = (
+        "import resource\n"
+        "def limit(octets): resource.setrlimit(resource.RLIMIT_FSIZE, (octets, resource.RLIM_INFINITY))\n"
+        "limit(0)\n"
+        "for number in range(3): log.error('word', 'lost')\n"
+        "sys.stderr.buffer.finish()\n"
+        "limit(resource.RLIM_INFINITY)\n"
+        "log.error('word', 'written')\n"
+    )
+    with path.open("wb") as stderr, Program(code, stderr.fileno()) as program:
+        assert program.process.wait(10) == 0
+
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(line["event"], line.get("lines")) for line in lines] == [("word", None), ("lines-lost", 3)]
+
+
+def test_a_reader_who_is_gone() -> None:
+    with Program("input(); log.error('word', 'some words'); print('said', flush=True); input()") as program:
+        assert program.process.stderr
+        program.process.stderr.close()
+        program.process.stderr = None
+        program.go_on()
+        assert program.hear() == "said"
+        program.go_on()
+        assert program.process.wait(10) == 0
+
+
+def test_without_a_thread_all_is_written_as_before() -> None:
+    """Where there may be no more processes; root is not limited."""
+    limited = (
+        "import logging, os, resource\n"
+        "from ndpresponder import log\n"
+        "resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))\n"
+        "if not os.getuid(): os.setuid(65534)\n"
+        "log.wait_for_nobody(); log.setup(logging.INFO, log.Format.HUMAN); log.info('word', 'some words')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", limited], capture_output=True, text=True, check=True)
+    assert re.fullmatch(CLOCK + "some words\n", done.stderr)
