@@ -43,6 +43,7 @@ _PREFIX_HELP = "IPv6 prefix or address to answer for; repeat it, or separate sev
 _EXCLUDE_HELP = "Prefix or address inside of those that is not answered; the longest match decides."
 _LONGEST_SHOWN = 60
 """Characters of a wrong value that an error repeats."""
+_ENDING = {signal.SIGINT, signal.SIGTERM}
 
 
 def _ifname_of(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
@@ -208,18 +209,30 @@ def _commands(context: click.Context, /, **options: Any) -> None:
 
     Each answer comes from the very address that was asked for, so that a provider's anti-spoofing filter lets it pass.
     """
+    # From the beginning on they are blocked, SIGHUP until the daemon hears it.
     if context.invoked_subcommand is None:
+        for number in _ENDING:
+            signal.signal(number, _end)
+        # Not so long: to read the file, or to say what is wrong with it, can take for ever.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
         path = options.pop("path")
         if path is None:
             _run(_from_flags(**options))
         else:
             _run_file(context, path)
         return
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP, *_ENDING})
     for name in options:
         if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
             raise click.UsageError(
                 f"options before '{context.invoked_subcommand}' have no effect; write them behind it"
             )
+
+
+def _end(*_: object) -> NoReturn:
+    """End as the daemon does, which has not begun anything yet."""
+    # An exception could get lost in a callback of the import system.
+    os._exit(0)
 
 
 def _from_flags(  # noqa: PLR0913 - one for each option
@@ -292,8 +305,6 @@ def _run_file(context: click.Context, path: str) -> None:
     def read() -> Config:
         return replace(read_file(path), **given)
 
-    # Who has claimed the file is sent this by `reload`. The daemon lets it through as soon as it can be heard.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     with ExitStack() as claimed:
         try:
             claimed.callback(Claim(path).close)

@@ -56,7 +56,7 @@ async def run(config: Config, read_again: Callable[[], Config] | None = None, fi
         loop.add_signal_handler(signal.SIGHUP, daemon.hung_up.set)
     elif signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         loop.add_signal_handler(signal.SIGHUP, serving.cancel)
-    # One that came since the file was claimed is heard now.
+    # One that came since the start is heard now.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     await asyncio.wait([serving])
     # The loop ends before the claim does, and with it goes what hears this.

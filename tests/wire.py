@@ -5,6 +5,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from signal import Signals
 from typing import Any, Self
 
 import pytest
@@ -133,6 +134,19 @@ class Wire:
             frame = self._ear.recv(65536)
             if (frame[20], frame[54]) == (_ICMPV6, _ADVERTISEMENT):
                 return frame
+
+
+def signalled(number: Signals, module: str) -> str:
+    """Return code that becomes ndpresponder, and gets a signal when it imports a module."""
+    return (
+        "import os, sys\n"
+        "class Signalling:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == {module!r}: os.kill(os.getpid(), {number:d})\n"
+        "sys.meta_path.insert(0, Signalling())\n"
+        "from ndpresponder.__main__ import main\n"
+        "main()\n"
+    )
 
 
 def events(program: Printing, *words: str) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ import pytest
 from lab import Program, wait_until
 from namespaces import end
 from vectors import OUR_MAC, TARGET, advertise, solicit
-from wire import PREFIX, SNAPSHOTS, Wire, event, events
+from wire import PREFIX, SNAPSHOTS, Wire, event, events, signalled
 
 OTHER = "2001:db8::d004"
 SENTINEL = "2001:db8::ffff"
@@ -161,6 +161,21 @@ def test_nohup_keeps_it_going(wire: Wire) -> None:
     assert wire.ask(TARGET) == [advertise()]
     assert program.stop() == 0
     assert words(program) == ["ready", "stopped"]
+
+
+@pytest.mark.parametrize("point", ["click", "ndpresponder.daemon", "ndpresponder.systemd"])
+@pytest.mark.parametrize("number", [SIGINT, SIGTERM])
+@pytest.mark.parametrize("prefix", [(), ("unshare", "--pid", "--fork", "--kill-child")], ids=["process", "process-1"])
+def test_stopped_before_anything_has_begun(wire: Wire, prefix: tuple[str, ...], number: Signals, point: str) -> None:
+    """The kernel drops what process 1 of a container has no handler for: pid_namespaces(7)."""
+    command = wire.command("-c", signalled(number, point), "-i", "eth0", "-n", PREFIX)
+    done = wire.host.run(*prefix, *command, check=False, timeout=10)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_hung_up_on_before_anything_has_begun(wire: Wire) -> None:
+    done = wire.host.run(*wire.command("-c", signalled(SIGHUP, "click"), "-i", "eth0", "-n", PREFIX), check=False)
+    assert done.returncode == 0
 
 
 def test_debug_has_a_line_for_each_answer(wire: Wire) -> None:

@@ -15,7 +15,7 @@ from fake_engine import Engine
 from lab import Program, wait_until
 from namespaces import connect
 from vectors import TARGET, advertise, solicit
-from wire import PREFIX, Wire, event, events
+from wire import PREFIX, Wire, event, events, signalled
 
 from ndpresponder.claim import DIRECTORY
 
@@ -155,20 +155,11 @@ def test_what_is_for_the_whole_process_changes(configured: Configured) -> None:
     assert (line["changed"], line["settings"]) == ([], ["log-level", "control-group"])
 
 
-def test_asked_for_before_it_can_be_heard(configured: Configured) -> None:
-    """From the moment on at which `reload` finds the process."""
-    early = (
-        "import os, signal\n"
-        "from ndpresponder import claim, cli\n"
-        "class Claim(claim.Claim):\n"
-        "    def __init__(self, path):\n"
-        "        super().__init__(path)\n"
-        "        os.kill(os.getpid(), signal.SIGHUP)\n"
-        "claim.Claim = Claim\n"
-        "cli.main()\n"
-    )
+@pytest.mark.parametrize("point", ["click", "ndpresponder.daemon"])
+def test_asked_for_before_it_can_be_heard(configured: Configured, point: str) -> None:
+    """When it has just begun, and when `reload` finds the process already."""
     configured.path.write_text(ETH0)
-    configured.program = configured.wire.start("-c", early, "--config", str(configured.path))
+    configured.program = configured.wire.start("-c", signalled(SIGHUP, point), "--config", str(configured.path))
     assert event(configured.program, "reloaded")["message"] == "reloaded: nothing changed"
     event(configured.program, "ready")
     assert configured.wire.ask(TARGET) == [advertise()]

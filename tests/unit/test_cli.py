@@ -11,9 +11,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from signal import SIGHUP, SIGINT, SIGTERM, Signals
 from threading import Thread
 
 import pytest
+from wire import signalled
 
 from ndpresponder import __version__
 from ndpresponder.addresses import AddressSet
@@ -640,3 +642,13 @@ def test_an_interface_that_is_not_there_is_in_the_way() -> None:
         f"pass  answer          {ABSENT} would answer for it, {by}; no daemon was asked",
         f"fail  interface       there is no {ABSENT}; there are: {interfaces()}",
     ]
+
+
+@pytest.mark.parametrize("module", ["click", "tomllib"])
+@pytest.mark.parametrize(("number", "code"), [(SIGHUP, -SIGHUP), (SIGINT, 130), (SIGTERM, -SIGTERM)])
+def test_a_signal_ends_a_command_that_is_no_daemon(tmp_path: Path, number: Signals, code: int, module: str) -> None:
+    path = tmp_path / "file"
+    path.write_text(f'[[interface]]\nifname = "{ABSENT}"\nsubnet = ["{PREFIX}"]\n')
+    command = [sys.executable, "-c", signalled(number, module), "check", "-c", str(path)]
+    done = subprocess.run(command, capture_output=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout) == (code, b"")
