@@ -329,11 +329,15 @@ class Watcher:
                 if not self._listener.refused:
                     self._delays = delays(self._timing)
                 self._pause()
-        if self._client:
-            self._client.close()
+        self._disconnect()
 
     def _pause(self) -> None:
         self._stopping.wait(next(self._delays))
+
+    def _disconnect(self) -> None:
+        if self._client:
+            self._client.close()
+            self._client = None
 
     def _become(self, state: State) -> None:
         if state != self._state:
@@ -344,11 +348,15 @@ class Watcher:
         """Ask for each network, over a connection that is made if there is none, after subscribing to events."""
         import docker  # noqa: PLC0415 - the same
 
+        deaf = self._listener.refused if self._listener else ""
+        lost = self._listener is None or not self._listener.is_alive()
+        if lost:
+            # Who listens there now can be another engine, upgraded meanwhile, which speaks other versions of the API.
+            self._disconnect()
         if self._client is None:
             # The version is asked for: older SDKs would insist on one that newer engines do not speak any more.
             self._client = docker.from_env(version="auto", timeout=self._timing.reply).api
-        deaf = self._listener.refused if self._listener else ""
-        if self._listener is None or not self._listener.is_alive():
+        if lost:
             self._listener = _Listener(self._client, self._news, self._timing, refused=deaf)
             self._listener.start()
         networks = {}
@@ -369,9 +377,7 @@ class Watcher:
 
     def _give_up(self, error: Exception) -> None:
         """Take note that the engine cannot be asked, and begin with a new connection next time."""
-        if self._client:
-            self._client.close()
-            self._client = None
+        self._disconnect()
         path = _socket_path()
         fatal = ""
         if path and is_stale(path):

@@ -53,6 +53,8 @@ class Engine:
         """How many times events were asked for."""
         self.instead: dict[str, Reply] = {}
         """What to reply in place of the truth, by the last part of the path: the network's name, or events."""
+        self.versions = (24, 41)
+        """The least and the newest version of the API that it speaks, without their "1."."""
         self.mute = False
         """Whether events are not told, while the stream stays open."""
         self._numbers = count(1)
@@ -248,10 +250,13 @@ class _Handler(BaseHTTPRequestHandler):
         engine = self.server.engine
         url = urlsplit(self.path)
         *_, kind, name = unquote(url.path).split("/")
+        least, newest = engine.versions
         if name in engine.instead:
             self._reply(engine.instead[name])
         elif name == "version":
-            self._reply(Reply.of({"ApiVersion": "1.41", "MinAPIVersion": "1.24", "Version": "20.10"}))
+            self._reply(Reply.of({"ApiVersion": f"1.{newest}", "MinAPIVersion": f"1.{least}"}))
+        elif int(url.path.split("/")[1].removeprefix("v1.")) < least:
+            self._reply(Reply.of({"message": "client version is too old"}, HTTPStatus.BAD_REQUEST))
         elif name == "events":
             filters = json.loads(parse_qs(url.query)["filters"][0])
             if engine.dialect == "podman" and "network" in filters:

@@ -180,6 +180,19 @@ def test_an_engine_that_comes_late(engine: Engine, follow: Follow) -> None:
     follower.wait_for(FIRST)
 
 
+def test_an_engine_that_was_upgraded(engine: Engine, follow: Follow) -> None:
+    follower = follow(engine)
+    follower.wait_for(FIRST)
+    engine.wait_for_subscriptions(1)
+    # As where systemd keeps the socket: it is always listened on.
+    engine.versions = (44, 51)
+    engine.hang_up()
+    engine.wait_for_subscriptions(2)
+    engine.run("web", "second", SECOND)
+    follower.wait_for(FIRST, SECOND)
+    assert not any(state.deaf for state in follower.states)
+
+
 def test_connections_that_break(engine: Engine, follow: Follow) -> None:
     follower = follow(engine)
     follower.wait_for(FIRST)
