@@ -89,7 +89,7 @@ class Announcements:
     """Which address is to be announced when, and which ones others claim.
 
     Addresses are 128-bit integers, times seconds of one clock, whichever. All that is kept is about addresses that live
-    here now: neither coming and going nor what neighbors say makes it grow.
+    here now, or were announced within the last second: neither coming and going nor what neighbors say makes it grow.
     """
 
     def __init__(self) -> None:
@@ -99,6 +99,9 @@ class Announcements:
         self._new: OrderedDict[int, None] = OrderedDict()
         # When to announce once more, and for which time: since all wait equally long, the next one is first.
         self._repeated: OrderedDict[int, tuple[float, int]] = OrderedDict()
+        # When each was announced last, if that was within _APART, the latest at the end: a container that crashes and
+        # starts again, over and over, would have everybody told of it as often.
+        self._resting: OrderedDict[int, float] = OrderedDict()
         # How many new ones may be announced, at the time when the last one was.
         self._credit, self._spent = float(_BURST), 0.0
         self._claimed: dict[int, bytes] = {}
@@ -136,7 +139,10 @@ class Announcements:
         The newest address comes first: the thousands that are there at start, most of which nobody has asked for, do
         not keep it waiting.
         """
-        turns = [Turn(address, 0) for address in islice(reversed(self._new), self._credit_at(now) >= 1)]
+        while self._resting and now - next(iter(self._resting.values())) >= _APART:
+            self._resting.popitem(last=False)
+        ready = (address for address in reversed(self._new) if address not in self._resting)
+        turns = [Turn(address, 0) for address in islice(ready, self._credit_at(now) >= 1)]
         for address, (when, number) in islice(self._repeated.items(), _REPEATED_AT_ONCE):
             if when <= now:
                 turns.append(Turn(address, number))
@@ -147,6 +153,8 @@ class Announcements:
         address, number = turn
         self._new.pop(address, None)
         self._repeated.pop(address, None)
+        self._resting.pop(address, None)
+        self._resting[address] = now
         if number == 0:
             self._credit, self._spent = self._credit_at(now) - 1, now
         if number + 1 < _TIMES:
@@ -173,7 +181,10 @@ class Announcements:
 
     def pause(self, now: float) -> float | None:
         """Return how many seconds there is nothing to do, if nothing changes; None: for ever."""
-        waits = [(1 - self._credit_at(now)) / _STEADY] if self._new else []
+        waits = []
+        if self._new:
+            rest = next(iter(self._resting.values())) + _APART - now if self._new.keys() <= self._resting.keys() else 0
+            waits.append(max(rest, (1 - self._credit_at(now)) / _STEADY))
         waits += [when - now for when, _ in islice(self._repeated.values(), 1)]
         if self._untold and self._last_told is not None:
             waits.append(self._last_told + _TOLD - now)
