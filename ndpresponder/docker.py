@@ -29,6 +29,7 @@ from pathlib import Path
 from threading import Event, Thread
 from time import monotonic
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from . import log
 from .config import DOCKER_SDK
@@ -45,7 +46,10 @@ _EVENTS = {
     "event": ["connect", "disconnect", "create", "destroy", "remove", "start", "die", "died", "cleanup"],
 }
 _LONGEST_CHUNK = 1 << 16
-"""Octets of the stream that are taken at once, whatever length the engine announces."""
+"""Octets that are taken at once, whatever length the engine announces."""
+_LONGEST_REPLY = 16 << 20
+"""Octets of a reply, enough for 50,000 containers: whatever else listens where the engine should is not to fill the
+memory."""
 _LONGEST_REASON = 200
 """Characters of an engine's error that are repeated in the log."""
 
@@ -142,19 +146,48 @@ def describe(names: Iterable[str]) -> list[Described]:
         raise EngineError(f"{DOCKER_SDK.needed} ({error})") from error
     try:
         with closing(docker.from_env(version="auto", timeout=Timing.reply).api) as client:
-            return [_describe(client, name, docker.errors.NotFound) for name in names]
+            return [_describe(client, name) for name in names]
     except Exception as error:  # whatever an odd reply makes the SDK raise
         raise EngineError(_reason(error, _socket_path())) from error
 
 
-def _describe(client: Any, name: str, not_found: type[Exception]) -> Described:
-    try:
-        network = client.inspect_network(name)
-    except not_found:
-        return Described(name, None)
+def _describe(client: Any, name: str) -> Described:
+    network = _inspect(client, name, Timing.reply)
     # An engine takes the beginning of an id for a name, too.
     there = isinstance(network, dict) and network.get("Name") == name
     return Described(name, subnets_of(network) if there else None)
+
+
+def _inspect(client: Any, name: str, seconds: float) -> Any:
+    """Return what the engine says of a network, within so many seconds; nothing ({}) if there is none.
+
+    Raises ValueError, in the engine's own words, if it refuses or makes no sense; anything else if it cannot be asked.
+    """
+    deadline = monotonic() + seconds
+    body = bytearray()
+    # The SDK's own inspect_network() reads without end: its timeout begins anew with each octet.
+    url = f"{client.base_url}/v{client.api_version}/networks/{quote(name)}"
+    with client.get(url, stream=True, timeout=seconds) as response:
+        for octets in response.iter_content(_LONGEST_CHUNK):
+            body += octets
+            if len(body) > _LONGEST_REPLY:
+                longest = f"{_LONGEST_REPLY >> 20} MiB"
+                raise EngineError(f"what the engine says of the network {name} is longer than {longest}")
+            if monotonic() > deadline:
+                raise TimeoutError
+    if response.status_code == 404:  # http.HTTPStatus would take 60 kB
+        return {}
+    if response.status_code != 200:
+        raise ValueError(_message(body) or f"{response.status_code} {response.reason}")
+    return json.loads(body)
+
+
+def _message(body: bytearray) -> str:
+    """Read why the engine refuses."""
+    try:
+        return str(json.loads(body)["message"])
+    except (ValueError, KeyError, TypeError):
+        return body.decode(errors="replace").strip()
 
 
 def subnets_of(network: dict[Any, Any]) -> tuple[IPv6Network, ...]:
@@ -363,14 +396,10 @@ class Watcher:
         for name, unique_local in self._networks.items():
             known = self._state.networks.get(name, Network(None))
             try:
-                network = self._client.inspect_network(name)
+                network = _inspect(self._client, name, self._timing.reply)
                 # An engine takes the beginning of an id for a name, too.
                 there = not isinstance(network, dict) or network.get("Name") == name
                 networks[name] = Network(addresses_of(network, unique_local=unique_local) if there else None)
-            except docker.errors.NotFound:
-                networks[name] = Network(None)
-            except docker.errors.APIError as error:
-                networks[name] = Network(known.held, _one_line(error.explanation or error))
             except ValueError as error:
                 networks[name] = Network(known.held, _one_line(error))
         self._become(State(networks, deaf=deaf))
@@ -411,7 +440,7 @@ class _Listener(Thread):
                 stream=True,
                 timeout=(self._timing.reply, self._timing.silence),
             ) as response:
-                well = response.status_code == 200  # http.HTTPStatus would take 60 kB
+                well = response.status_code == 200
                 self.refused = "" if well else f"{response.status_code} {response.reason}"
                 self._news.set()
                 for _ in response.iter_content(_LONGEST_CHUNK):

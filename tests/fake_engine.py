@@ -7,6 +7,7 @@ is done; and it fails for a filter that names a network.
 
 import json
 import socket
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from http import HTTPStatus
@@ -28,6 +29,8 @@ class Reply(NamedTuple):
 
     status: int
     body: bytes
+    pause: float = 0.0
+    """Seconds between two of its octets."""
 
     @classmethod
     def of(cls, value: object, status: int = HTTPStatus.OK) -> "Reply":
@@ -273,9 +276,17 @@ class _Handler(BaseHTTPRequestHandler):
     def _reply(self, reply: Reply) -> None:
         self.send_response(reply.status)
         self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(reply.body)))
-        self.end_headers()
-        self.wfile.write(reply.body)
+        if reply.pause:
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            for octet in reply.body:
+                self.wfile.write(b"1\r\n%c\r\n" % octet)
+                time.sleep(reply.pause)
+            self.wfile.write(b"0\r\n\r\n")
+        else:
+            self.send_header("Content-Length", str(len(reply.body)))
+            self.end_headers()
+            self.wfile.write(reply.body)
 
     def _stream(self, filters: dict[str, list[str]]) -> None:
         engine = self.server.engine

@@ -260,6 +260,27 @@ def test_a_network_that_cannot_be_read_stays_as_it_was(
     follower.wait_for(FIRST, SECOND)
 
 
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (Reply(200, b" " * 1000, pause=0.05), "no reply from {}"),
+        (Reply(200, b" " * (17 << 20)), "what the engine says of the network web is longer than 16 MiB"),
+        (Reply(500, b"x" * (17 << 20)), "what the engine says of the network web is longer than 16 MiB"),
+    ],
+    ids=["dripping", "long", "long-refusal"],
+)
+def test_a_reply_without_end(engine: Engine, follow: Follow, reply: Reply, reason: str) -> None:
+    follower = follow(engine, reply=0.5)
+    known = follower.wait_for(FIRST)
+    engine.instead["web"] = reply
+    engine.run("web", "second", SECOND)
+    state = follower.wait(lambda state: state.obstacle != "")
+    assert (state.obstacle, state.networks) == (reason.format(engine.path), known.networks)
+
+    del engine.instead["web"]
+    follower.wait_for(FIRST, SECOND)
+
+
 def test_one_network_that_cannot_be_read_does_not_hide_another(engine: Engine, follow: Follow) -> None:
     engine.instead["mail"] = Reply.of({"message": "broken"}, 500)
     follower = follow(engine, "mail", "web")
