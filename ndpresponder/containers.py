@@ -32,7 +32,7 @@ class Network(NamedTuple):
     held: Held | None
     """None: there is no network of this name."""
     obstacle: str = ""
-    """Why the last look was in vain, if it was; `held` is what was known before."""
+    """Why the last look was in vain, if it was and that is to be said; `held` is what was known before."""
 
 
 class State(NamedTuple):

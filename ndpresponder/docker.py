@@ -18,6 +18,7 @@ Containers outlive their engine (live-restore), and so do the answers for them. 
 """
 
 import json
+import math
 import os
 import re
 import ssl
@@ -290,6 +291,9 @@ class Timing:
     """Between two looks while events come in bursts; but no more than half of the time is spent on looking."""
     reply: float = 10.0
     """That the engine may take for one reply."""
+    calm: float = 60.0
+    """Between two things that are said of why a network cannot be looked at. An engine can give each of its errors a
+    number, or fail every other time."""
 
 
 def delays(timing: Timing) -> Iterator[float]:
@@ -319,6 +323,8 @@ class Watcher:
         self._state = State()
         self._stopping = Event()
         self._news = Event()
+        # When it was last said why a network cannot be looked at.
+        self._told: dict[str, float] = {}
         self._client: Any = None
         self._listener: _Listener | None = None
         self._delays = delays(self._timing)
@@ -401,8 +407,17 @@ class Watcher:
                 there = not isinstance(network, dict) or network.get("Name") == name
                 networks[name] = Network(addresses_of(network, unique_local=unique_local) if there else None)
             except ValueError as error:
-                networks[name] = Network(known.held, _one_line(error))
+                networks[name] = Network(known.held, self._obstacle(name, _one_line(error), known.obstacle))
+        self._told = {name: self._told[name] for name in networks if name in self._told}
         self._become(State(networks, deaf=deaf))
+
+    def _obstacle(self, name: str, now: str, before: str) -> str:
+        """Return why a network cannot be looked at, as far as that is to be said: anything new every now and then."""
+        time = monotonic()
+        if now == before or time < self._told.get(name, -math.inf) + self._timing.calm:
+            return before
+        self._told[name] = time
+        return now
 
     def _give_up(self, error: Exception) -> None:
         """Take note that the engine cannot be asked, and begin with a new connection next time."""

@@ -260,6 +260,36 @@ def test_a_network_that_cannot_be_read_stays_as_it_was(
     follower.wait_for(FIRST, SECOND)
 
 
+def test_an_obstacle_that_comes_and_goes_is_told_now_and_then(engine: Engine, follow: Follow) -> None:
+    follower = follow(engine, calm=1.0, echo=0.01)
+    follower.wait_for(FIRST)
+    begun, count = time.monotonic(), 0
+    while time.monotonic() - begun < 2.5:
+        for text in (f"request {count} failed", f"request {count + 1} failed"):
+            engine.instead["web"] = Reply.of({"message": text}, 500)
+            engine.say(b"{}\n")
+            engine.wait_for_looks(engine.looks + 2)
+        del engine.instead["web"]
+        engine.hold("web", {"last": f"2001:db8::1:{count:x}"})
+        engine.say(b"{}\n")
+        follower.wait_for(FIRST, f"2001:db8::1:{count:x}")
+        count += 1
+    # In the order in which they were handed over.
+    obstacles = dict.fromkeys(state.networks["web"].obstacle for state in follower.states if state.networks)
+    assert list(obstacles)[:2] == ["", "request 0 failed"]
+    assert 3 <= len(obstacles) <= 4 < count
+
+
+def test_an_obstacle_that_stays_is_told_in_the_end(engine: Engine, follow: Follow) -> None:
+    follower = follow(engine, calm=0.5, resync=0.05)
+    follower.wait_for(FIRST)
+    for _ in range(2):
+        engine.instead["web"] = Reply.of({"message": "broken"}, 500)
+        follower.wait(lambda state: state.networks["web"].obstacle == "broken")
+        del engine.instead["web"]
+        follower.wait_for(FIRST)
+
+
 @pytest.mark.parametrize(
     ("reply", "reason"),
     [
