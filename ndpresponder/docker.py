@@ -523,6 +523,9 @@ def _reason(error: BaseException, path: str) -> str:
                 return f"no TLS with {at}: {_one_line(cause)} (DOCKER_TLS_VERIFY, DOCKER_CERT_PATH)"
             case TimeoutError():
                 return f"no reply from {at}"
+            case OSError(strerror=str(text)):
+                # No route, or no such name.
+                return f"{at} cannot be reached: {text}"
     return _one_line(error)
 
 

@@ -206,6 +206,7 @@ def test_without_permission(wire: Wire, engine: Engine) -> None:
     [
         ("pigeon://web", "Invalid bind address protocol: pigeon://web"),
         ("tcp://127.0.0.1:1", "nobody listens on tcp://127.0.0.1:1: the engine is not running"),
+        ("tcp://192.0.2.1:2375", "tcp://192.0.2.1:2375 cannot be reached: Network is unreachable"),
     ],
 )
 def test_another_engine(wire: Wire, host: str, reason: str) -> None:
