@@ -456,7 +456,7 @@ class _Listener(Thread):
                 timeout=(self._timing.reply, self._timing.silence),
             ) as response:
                 well = response.status_code == 200
-                self.refused = "" if well else f"{response.status_code} {response.reason}"
+                self.refused = "" if well else _one_line(f"{response.status_code} {response.reason}")
                 self._news.set()
                 for _ in response.iter_content(_LONGEST_CHUNK):
                     self._news.set()
@@ -539,5 +539,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _one_line(error: object) -> str:
+    """Return what an engine says as it can be shown: control characters would command the terminal that shows it."""
     text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= _LONGEST_REASON else text[:_LONGEST_REASON] + "…"
+    text = text if len(text) <= _LONGEST_REASON else text[:_LONGEST_REASON] + "…"
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)

@@ -238,12 +238,13 @@ def test_whatever_an_event_says(engine: Engine, follow: Follow, octets: bytes) -
         (Reply.of({"message": "network web is ambiguous"}, 400), "network web is ambiguous"),
         (Reply.of({"message": "not allowed\nhere"}, 403), "not allowed here"),
         (Reply.of({"message": "broken"}, 500), "broken"),
+        (Reply.of({"message": "\x1b[2J\x9bgone\u202e\ud800"}, 500), "\ufffd[2J\ufffdgone\ufffd\ufffd"),
         (Reply.of([]), "the engine's answer is no network"),
         (Reply.of({"Name": "web", "Containers": [FIRST]}), "the engine's answer is no network"),
         (Reply(200, b"<html>"), "Expecting value: line 1 column 1 (char 0)"),
         (Reply(200, b""), "Expecting value: line 1 column 1 (char 0)"),
     ],
-    ids=["ambiguous", "forbidden", "broken", "list", "containers", "html", "empty"],
+    ids=["ambiguous", "forbidden", "broken", "controls", "list", "containers", "html", "empty"],
 )
 def test_a_network_that_cannot_be_read_stays_as_it_was(
     engine: Engine, follow: Follow, reply: Reply, reason: str
