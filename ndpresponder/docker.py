@@ -223,6 +223,8 @@ def report(before: State, now: State) -> None:
             f"it takes up to {Timing.longest_retry:.0f} seconds until a change is seen",
             reason=now.deaf,
         )
+    elif before.deaf and not now.deaf:
+        log.info("engine", "the engine tells of events again")
     for name, network in now.networks.items():
         _report(name, before.networks.get(name), network)
 

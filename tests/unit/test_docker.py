@@ -186,6 +186,15 @@ ABSENT = State({"web": Network(None)})
             id="deaf",
         ),
         pytest.param(
+            State(WEB.networks, deaf="403 Forbidden"), WEB, ["the engine tells of events again"], id="not-deaf-any-more"
+        ),
+        pytest.param(
+            State(WEB.networks, "gone", deaf="403 Forbidden"),
+            WEB,
+            ["the engine can be asked again", "the engine tells of events again"],
+            id="back-and-not-deaf",
+        ),
+        pytest.param(
             WEB,
             State({"web": Network(held("2001:db8::2", unique_local=2, malformed=1))}),
             [
