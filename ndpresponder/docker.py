@@ -23,7 +23,7 @@ import os
 import re
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
@@ -142,45 +142,85 @@ class Described(NamedTuple):
 def describe(names: Iterable[str]) -> list[Described]:
     """Ask for networks once. Raises EngineError."""
     try:
-        import docker  # noqa: PLC0415 - a third of the program's memory, with -N only
+        import docker  # noqa: F401, PLC0415 - a third of the program's memory, with -N only
     except ImportError as error:
         raise EngineError(f"{DOCKER_SDK.needed} ({error})") from error
     try:
-        with closing(docker.from_env(version="auto", timeout=Timing.reply).api) as client:
-            return [_describe(client, name) for name in names]
+        with closing(_Session(Timing.reply)) as session:
+            return [_describe(session, name) for name in names]
     except Exception as error:  # whatever an odd reply makes the SDK raise
         raise EngineError(_reason(error, _socket_path())) from error
 
 
-def _describe(client: Any, name: str) -> Described:
-    network = _inspect(client, name, Timing.reply)
+def _describe(session: "_Session", name: str) -> Described:
+    network = session.network(name)
     # An engine takes the beginning of an id for a name, too.
     there = isinstance(network, dict) and network.get("Name") == name
     return Described(name, subnets_of(network) if there else None)
 
 
-def _inspect(client: Any, name: str, seconds: float) -> Any:
-    """Return what the engine says of a network, within so many seconds; nothing ({}) if there is none.
+class _Session:
+    """Asks the engine, over the SDK's connections. Whatever the SDK raises comes out if it cannot be asked.
 
-    Raises ValueError, in the engine's own words, if it refuses or makes no sense; anything else if it cannot be asked.
+    The SDK's own methods read without end, and their timeout begins anew with each octet.
     """
-    deadline = monotonic() + seconds
-    body = bytearray()
-    # The SDK's own inspect_network() reads without end: its timeout begins anew with each octet.
-    url = f"{client.base_url}/v{client.api_version}/networks/{quote(name)}"
-    with client.get(url, stream=True, timeout=seconds) as response:
-        for octets in response.iter_content(_LONGEST_CHUNK):
-            body += octets
-            if len(body) > _LONGEST_REPLY:
-                longest = f"{_LONGEST_REPLY >> 20} MiB"
-                raise EngineError(f"what the engine says of the network {name} is longer than {longest}")
-            if monotonic() > deadline:
-                raise TimeoutError
-    if response.status_code == 404:  # http.HTTPStatus would take 60 kB
-        return {}
-    if response.status_code != 200:
-        raise ValueError(_message(body) or f"{response.status_code} {response.reason}")
-    return json.loads(body)
+
+    def __init__(self, seconds: float) -> None:
+        """Connect; each reply may take so many seconds."""
+        import docker  # noqa: PLC0415 - the same
+
+        self._seconds = seconds
+        # The engine's own version of the API: the SDK may insist on one that the engine does not speak.
+        self._client = docker.from_env(version=docker.constants.DEFAULT_DOCKER_API_VERSION, timeout=seconds).api
+        # As its own methods do.
+        self._client.headers.update(docker.utils.config.load_general_config().get("HttpHeaders") or {})
+        self._version = ""
+        with ExitStack() as undo:
+            undo.callback(self.close)
+            self._version = f"/v{_version(self._ask('/version'))}"
+            undo.pop_all()
+
+    def network(self, name: str) -> Any:
+        """Return what the engine says of a network; nothing ({}) if there is none.
+
+        Raises ValueError, in the engine's own words, if it refuses or makes no sense.
+        """
+        return self._ask(f"/networks/{quote(name)}")
+
+    def events(self, silence: float) -> Any:
+        """Return the SDK's response with the stream of events, which may be silent for so many seconds."""
+        return self._get("/events", (self._seconds, silence), params={"filters": json.dumps(_EVENTS)})
+
+    def close(self) -> None:
+        """Close the connections but for streams that are read."""
+        self._client.close()
+
+    def _get(self, path: str, timeout: object, **parameters: object) -> Any:
+        url = f"{self._client.base_url}{self._version}{path}"
+        return self._client.get(url, stream=True, timeout=timeout, **parameters)
+
+    def _ask(self, path: str) -> Any:
+        deadline = monotonic() + self._seconds
+        body = bytearray()
+        with self._get(path, self._seconds) as response:
+            for octets in response.iter_content(_LONGEST_CHUNK):
+                body += octets
+                if len(body) > _LONGEST_REPLY:
+                    raise EngineError(f"the engine's answer to {path} is longer than {_LONGEST_REPLY >> 20} MiB")
+                if monotonic() > deadline:
+                    raise TimeoutError
+        if response.status_code == 404:  # http.HTTPStatus would take 60 kB
+            return {}
+        if response.status_code != 200:
+            raise ValueError(_message(body) or f"{response.status_code} {response.reason}")
+        return json.loads(body)
+
+
+def _version(told: object) -> str:
+    version = told.get("ApiVersion") if isinstance(told, dict) else None
+    if not isinstance(version, str):
+        raise EngineError("the engine tells no version of its API")
+    return version
 
 
 def _message(body: bytearray) -> str:
@@ -327,7 +367,7 @@ class Watcher:
         self._news = Event()
         # When it was last said why a network cannot be looked at.
         self._told: dict[str, float] = {}
-        self._client: Any = None
+        self._session: _Session | None = None
         self._listener: _Listener | None = None
         self._delays = delays(self._timing)
         self._thread = Thread(target=self._run, name="docker", daemon=True)
@@ -376,9 +416,9 @@ class Watcher:
         self._stopping.wait(next(self._delays))
 
     def _disconnect(self) -> None:
-        if self._client:
-            self._client.close()
-            self._client = None
+        if self._session:
+            self._session.close()
+            self._session = None
 
     def _become(self, state: State) -> None:
         if state != self._state:
@@ -387,24 +427,21 @@ class Watcher:
 
     def _look(self) -> None:
         """Ask for each network, over a connection that is made if there is none, after subscribing to events."""
-        import docker  # noqa: PLC0415 - the same
-
         deaf = self._listener.refused if self._listener else ""
         lost = self._listener is None or not self._listener.is_alive()
         if lost:
             # Who listens there now can be another engine, upgraded meanwhile, which speaks other versions of the API.
             self._disconnect()
-        if self._client is None:
-            # The version is asked for: older SDKs would insist on one that newer engines do not speak any more.
-            self._client = docker.from_env(version="auto", timeout=self._timing.reply).api
+        if self._session is None:
+            self._session = _Session(self._timing.reply)
         if lost:
-            self._listener = _Listener(self._client, self._news, self._timing, refused=deaf)
+            self._listener = _Listener(self._session, self._news, self._timing.silence, refused=deaf)
             self._listener.start()
         networks = {}
         for name, unique_local in self._networks.items():
             known = self._state.networks.get(name, Network(None))
             try:
-                network = _inspect(self._client, name, self._timing.reply)
+                network = self._session.network(name)
                 # An engine takes the beginning of an id for a name, too.
                 there = not isinstance(network, dict) or network.get("Name") == name
                 networks[name] = Network(addresses_of(network, unique_local=unique_local) if there else None)
@@ -440,28 +477,21 @@ class _Listener(Thread):
     `refused` is why the engine refuses to tell of them; until it has replied, what it said to the listener before.
     """
 
-    def __init__(self, client: Any, news: Event, timing: Timing, refused: str) -> None:
+    def __init__(self, session: _Session, news: Event, silence: float, refused: str) -> None:
         super().__init__(name="docker events", daemon=True)
         self.refused = refused
-        self._client = client
+        self._session = session
         self._news = news
-        self._timing = timing
+        self._silence = silence
 
     def run(self) -> None:
-        # The SDK's own events() waits without end.
-        with suppress(Exception):  # however it ends: what that means shows at the next look
-            client = self._client
-            with client.get(
-                f"{client.base_url}/v{client.api_version}/events",
-                params={"filters": json.dumps(_EVENTS)},
-                stream=True,
-                timeout=(self._timing.reply, self._timing.silence),
-            ) as response:
-                well = response.status_code == 200
-                self.refused = "" if well else _one_line(f"{response.status_code} {response.reason}")
+        # However it ends: what that means shows at the next look.
+        with suppress(Exception), self._session.events(self._silence) as response:
+            well = response.status_code == 200
+            self.refused = "" if well else _one_line(f"{response.status_code} {response.reason}")
+            self._news.set()
+            for _ in response.iter_content(_LONGEST_CHUNK):
                 self._news.set()
-                for _ in response.iter_content(_LONGEST_CHUNK):
-                    self._news.set()
         self._news.set()
 
 

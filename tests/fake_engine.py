@@ -58,6 +58,8 @@ class Engine:
         """What to reply in place of the truth, by the last part of the path: the network's name, or events."""
         self.versions = (24, 41)
         """The least and the newest version of the API that it speaks, without their "1."."""
+        self.tag = ""
+        """What has to be in the header X-Tag of each request, if anything."""
         self.mute = False
         """Whether events are not told, while the stream stays open."""
         self._numbers = count(1)
@@ -254,7 +256,9 @@ class _Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         *_, kind, name = unquote(url.path).split("/")
         least, newest = engine.versions
-        if name in engine.instead:
+        if self.headers.get("X-Tag", "") != engine.tag:
+            self._reply(Reply.of({"message": "not allowed"}, HTTPStatus.FORBIDDEN))
+        elif name in engine.instead:
             self._reply(engine.instead[name])
         elif name == "version":
             self._reply(Reply.of({"ApiVersion": f"1.{newest}", "MinAPIVersion": f"1.{least}"}))

@@ -295,8 +295,8 @@ def test_an_obstacle_that_stays_is_told_in_the_end(engine: Engine, follow: Follo
     ("reply", "reason"),
     [
         (Reply(200, b" " * 1000, pause=0.05), "no reply from {}"),
-        (Reply(200, b" " * (17 << 20)), "what the engine says of the network web is longer than 16 MiB"),
-        (Reply(500, b"x" * (17 << 20)), "what the engine says of the network web is longer than 16 MiB"),
+        (Reply(200, b" " * (17 << 20)), "the engine's answer to /networks/web is longer than 16 MiB"),
+        (Reply(500, b"x" * (17 << 20)), "the engine's answer to /networks/web is longer than 16 MiB"),
     ],
     ids=["dripping", "long", "long-refusal"],
 )
@@ -310,6 +310,29 @@ def test_a_reply_without_end(engine: Engine, follow: Follow, reply: Reply, reaso
 
     del engine.instead["web"]
     follower.wait_for(FIRST, SECOND)
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (Reply(200, b" " * 1000, pause=0.05), "no reply from {}"),
+        (Reply(200, b" " * (17 << 20)), "the engine's answer to /version is longer than 16 MiB"),
+        (Reply.of({"message": "not allowed"}, 403), "not allowed"),
+        (Reply.of({"message": "page not found"}, 404), "the engine tells no version of its API"),
+        (Reply.of({"Version": "29"}), "the engine tells no version of its API"),
+        (Reply.of({"ApiVersion": 1.51}), "the engine tells no version of its API"),
+        (Reply.of([]), "the engine tells no version of its API"),
+        (Reply(200, b"<html>"), "Expecting value: line 1 column 1 (char 0)"),
+    ],
+    ids=["dripping", "long", "forbidden", "not-there", "missing", "number", "list", "html"],
+)
+def test_an_engine_without_a_version(engine: Engine, follow: Follow, reply: Reply, reason: str) -> None:
+    engine.instead["version"] = reply
+    follower = follow(engine, reply=0.5)
+    assert follower.wait(lambda state: state.obstacle != "") == State(obstacle=reason.format(engine.path))
+
+    del engine.instead["version"]
+    follower.wait_for(FIRST)
 
 
 def test_one_network_that_cannot_be_read_does_not_hide_another(engine: Engine, follow: Follow) -> None:
@@ -332,6 +355,17 @@ def test_an_engine_that_does_not_tell_of_events(engine: Engine, follow: Follow) 
 
 def held_of(*addresses: str) -> Held:
     return Held(frozenset(map(IPv6Address, addresses)))
+
+
+def test_the_headers_of_dockers_own_configuration(
+    engine: Engine, follow: Follow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    (tmp_path / "config.json").write_text('{"HttpHeaders": {"X-Tag": "5"}}')
+    engine.tag = "5"
+    follower = follow(engine)
+    follower.wait_for(FIRST)
+    engine.wait_for_subscriptions(1)
 
 
 def test_a_storm_of_events_leads_to_few_looks(engine: Engine, follow: Follow) -> None:
