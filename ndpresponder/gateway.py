@@ -53,6 +53,12 @@ _RETRY = 1.0
 """Seconds until a question is asked again: RETRANS_TIMER of RFC 4861 section 10."""
 _GIVEN_UP = 10.0
 """Seconds of silence after which it is said that the gateway does not answer."""
+_MOVES = 3
+"""How many moves are told one by one: two that claim the gateway's address make it move once a second, without end."""
+_AT_REST = 30.0
+"""Seconds without a move after which the next one is told again; and between two lines while it has no end."""
+_REST = 0.01
+"""Seconds between two advertisements that are read: a flood of them must not keep the interpreter from answering."""
 
 _FIXED = NUD_PERMANENT | NUD_NOARP
 _ASKING = NUD_INCOMPLETE | NUD_PROBE
@@ -72,6 +78,7 @@ class News(Enum):
 
     FOUND = "found"
     MOVED = "moved"
+    RESTLESS = "restless"
     BACK = "back"
 
 
@@ -99,6 +106,10 @@ class Gateway:
     _open: Question | None = None
     _asked: float = 0.0
     _answered: float = 0.0
+    _moves: int = 0
+    _moved: float = -_AT_REST
+    _restless: float = -_AT_REST
+    """When it was last told that it moves without end."""
 
     def look(self, entry: Neighbor | None, now: float) -> Question | None:
         """Take note of the kernel's entry. Returns how to ask for the gateway, if that is due."""
@@ -174,13 +185,24 @@ class Gateway:
         if self.link_address is None:
             news = News.FOUND
         elif moved:
-            news = News.MOVED
+            news = self._move(now)
         elif self.silent:
             news = News.BACK
         self.link_address, self.router = link_address, bool(advertised.flags & FLAG_ROUTER)
         self.kept, self.silent = self.kept or moved, False
         self._open, self._answered = None, now
         return news
+
+    def _move(self, now: float) -> News | None:
+        """Take note of a move. Returns what is to be told of it."""
+        self._moves = self._moves + 1 if now - self._moved < _AT_REST else 1
+        self._moved = now
+        if self._moves <= _MOVES:
+            return News.MOVED
+        if now - self._restless < _AT_REST:
+            return None
+        self._restless = now
+        return News.RESTLESS
 
     def lacks(self, entry: Neighbor | None) -> bool:
         """Whether the kernel does not have what the gateway has answered a moment ago."""
@@ -199,6 +221,7 @@ class Gateway:
 _WORDING = {
     News.FOUND: "gateway {address} on {ifname} is at {mac}: asked for in place of the kernel, which gets no answer",
     News.MOVED: "gateway {address} on {ifname} is at {mac} now",
+    News.RESTLESS: "gateway {address} on {ifname} moves without end, to {mac} now: more than one host answers for it",
     News.BACK: "gateway {address} on {ifname} answers again, at {mac}",
 }
 
@@ -321,8 +344,12 @@ class Keeper:
         """Hear advertisements from now on: on a socket that there is not before it is needed."""
         self._link = Link(self._ifname, allmulti=False)
         self._link.attach(advertisements_of(map(int, self._gateways)))
-        asyncio.get_running_loop().add_reader(self._link, self._receive)
+        self._hear(self._link)
         return self._link
+
+    def _hear(self, link: Link) -> None:
+        if link is self._link:
+            asyncio.get_running_loop().add_reader(link, self._receive, link)
 
     def _deafen(self) -> None:
         if self._link:
@@ -330,15 +357,17 @@ class Keeper:
             self._link.close()
             self._link = None
 
-    def _receive(self) -> None:
-        if self._link is None:
-            return
+    def _receive(self, link: Link) -> None:
+        """Hear one advertisement, then none for a while."""
+        loop = asyncio.get_running_loop()
         try:
-            frame = self._link.receive()
+            frame = link.receive()
         except OSError:
             # It is down; the link that answers is told so too, and what follows from that is not decided here.
             self._deafen()
             return
+        loop.remove_reader(link)
+        loop.call_later(_REST, self._hear, link)
         advertised = read_advertisement(frame) if frame else None
         if advertised is None:
             return
@@ -346,11 +375,12 @@ class Keeper:
         gateway = self._gateways.get(address)
         if gateway is None:
             return
-        news = gateway.hear(advertised, asyncio.get_running_loop().time())
+        news = gateway.hear(advertised, loop.time())
         if news and gateway.link_address:
             mac = gateway.link_address.hex(":")
             message = _WORDING[news].format(address=address, ifname=self._ifname, mac=mac)
-            log.info("gateway", message, interface=self._ifname, gateway=address, mac=mac)
+            say = log.warning if news is News.RESTLESS else log.info
+            say("gateway", message, interface=self._ifname, gateway=address, mac=mac)
             self._wake.set()
 
     def _take_back(self, neighbors: Neighbors) -> None:

@@ -1,11 +1,14 @@
 """Whether what lives behind the anti-spoofing rule can reply although the kernel cannot resolve its gateway."""
 
 import json
+import socket
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from ipaddress import IPv6Address
+from pathlib import Path
 from signal import SIGKILL
 from typing import Any
 
@@ -29,6 +32,8 @@ from lab import (
 )
 from namespaces import Namespace, connect
 from wire import SNAPSHOTS, event, events
+
+from ndpresponder.packet import FLAG_ROUTER, Advertisement, build
 
 pytestmark = pytest.mark.minutes
 
@@ -347,6 +352,34 @@ def test_a_gateway_with_a_global_address(lab: Lab) -> None:
     lab.vps.ip("neighbor flush dev eth0")
     assert lab.ping_out(count=25, interval=0.2) == Ping(sent=25, received=25)
     assert entry(lab, gateway) == ours(address=gateway)
+
+
+# A neighbor that floods
+
+
+def octets_waiting(daemon: Program) -> int:
+    """Return how much is waiting in the packet sockets of the daemon's host."""
+    _, *lines = Path(f"/proc/{daemon.process.pid}/net/packet").read_text().splitlines()
+    return sum(int(line.split()[6]) for line in lines)
+
+
+def test_advertisements_are_heard_at_a_pace(lab: Lab) -> None:
+    daemon = keeping(lab)
+    with lab.router.entered():
+        mouth = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    with mouth:
+        mouth.bind(("lan", 0x86DD))
+        vps_mac, router_mac = (bytes.fromhex(mac.replace(":", "")) for mac in (VPS_MAC, ROUTER_MAC))
+        router = IPv6Address(ROUTER_LINK_LOCAL).packed
+        frame = build(Advertisement(vps_mac, router_mac, IPv6Address(VPS).packed, int.from_bytes(router), FLAG_ROUTER))
+        begun = time.monotonic()
+        for _ in range(60):
+            mouth.send(frame)
+    wait_until(lambda: octets_waiting(daemon) == 0, "all of them read")
+
+    # One each hundredth of a second; the answers to the daemon's own questions are among them.
+    assert time.monotonic() - begun > 0.5
+    assert said(daemon) == [FOUND]
 
 
 # What belongs to others, and what is left behind

@@ -221,6 +221,32 @@ def test_a_flood_of_announcements_leads_to_one_question_at_each_look() -> None:
     assert asked == 20
 
 
+def moves(gateway: Gateway, begin: int, end: int, every: int = 1) -> list[tuple[int, News]]:
+    """Have the gateway answer from a new MAC at each of these seconds; return what is told when."""
+    told = []
+    for now in range(begin, end, every):
+        mac = b"\x02" + now.to_bytes(5)
+        # As long as a question is not answered, each look leads to one.
+        gateway.hear(says(mac, FLAG_OVERRIDE), now)
+        assert gateway.look(entry(NUD_REACHABLE), now) is MULTICAST
+        if news := gateway.hear(says(mac), now):
+            told.append((now, news))
+        assert gateway.link_address == mac
+    return told
+
+
+def test_moves_without_end_are_a_line_in_thirty_seconds() -> None:
+    gateway = kept()
+    restless = [(now, News.RESTLESS) for now in (13, 43, 73)]
+    assert moves(gateway, 10, 100) == [(10, News.MOVED), (11, News.MOVED), (12, News.MOVED), *restless]
+    # And when there has been an end to them, the next ones are told one by one again.
+    assert moves(gateway, 129, 131) == [(129, News.MOVED), (130, News.MOVED)]
+
+
+def test_moves_that_are_far_apart_are_told_each() -> None:
+    assert moves(kept(), 10, 400, 30) == [(now, News.MOVED) for now in range(10, 400, 30)]
+
+
 def test_the_answer_to_a_unicast_question_need_not_have_the_mac() -> None:
     gateway = kept()
     assert gateway.look(entry(NUD_REACHABLE), 4.0) is UNICAST
