@@ -33,6 +33,9 @@ _RETRY_LISTENING = 30.0
 """Seconds until netlink is tried again, if there is none to listen to; and between two looks without it."""
 _SUMMARY = 60.0
 """Seconds between two summaries."""
+_COMPLAINT = 60.0
+"""Seconds between two lines about what the loop could not do: without descriptors it tries to accept many times a
+second."""
 _GLANCE = 0.05
 """Seconds between two looks at what has happened, for those who watch. Nobody is woken up for each frame."""
 _SWITCH_INTERVAL = 0.0005
@@ -50,6 +53,7 @@ async def run(config: Config, read_again: Callable[[], Config] | None = None, fi
     daemon = _Daemon(config, read_again, file)
     serving = asyncio.ensure_future(daemon.serve())
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(daemon.complain)
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, serving.cancel)
     if read_again:
@@ -84,6 +88,7 @@ class _Daemon:
         self._listener: metrics.Listener | None = None
         self._scraping: asyncio.Task[NoReturn] | None = None
         self._outcome: state.Outcome | None = None
+        self._complained = -_COMPLAINT
         self._control = Server(
             {
                 "status": self._describe,
@@ -125,6 +130,15 @@ class _Daemon:
             await self._end(list(self._stations))
             self._expose(None)
             self._watch_engine({})
+
+    def complain(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Say what the loop could not do, where nobody waits for it. What is no trouble with the system is shown."""
+        error = context.get("exception")
+        if not isinstance(error, OSError):
+            loop.default_exception_handler(context)
+        elif loop.time() - self._complained >= _COMPLAINT:
+            self._complained = loop.time()
+            log.warning("system", f"{context['message']} ({error.strerror})", reason=error.strerror)
 
     # Interfaces
 

@@ -39,6 +39,8 @@ from .netlink import (
 )
 from .packet import FLAG_OVERRIDE, FLAG_ROUTER, FLAG_SOLICITED, Advertised, read_advertisement, solicit
 
+_REOPENING = 30.0
+"""Seconds until the kernel's entries are asked for again, where that is not possible."""
 _LOOK = 0.5
 """Seconds between two looks at the kernel's entries."""
 _PATIENCE = 0.4
@@ -262,12 +264,7 @@ class Keeper:
 
     async def run(self) -> NoReturn:
         """Keep the entries usable until cancelled; then take back what was written."""
-        try:
-            neighbors = Neighbors(self._index)
-        except OSError:
-            # That there is no netlink has been said already.
-            await asyncio.Event().wait()
-        with closing(neighbors):
+        with closing(await self._open()) as neighbors:
             try:
                 while True:
                     # Where something fails, the interface is going away, or the kernel's table is full: there is
@@ -286,6 +283,13 @@ class Keeper:
                 self._gateways = {}
                 with suppress(OSError):
                     self._take_back(neighbors)
+
+    async def _open(self) -> Neighbors:
+        while True:
+            # That there is no netlink has been said already; or descriptors are short, for now.
+            with suppress(OSError):
+                return Neighbors(self._index)
+            await asyncio.sleep(_REOPENING)
 
     def _prepare(self, neighbors: Neighbors) -> None:
         """Find out what is permitted, once; and adapt to other gateways, when there are."""

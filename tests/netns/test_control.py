@@ -8,6 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from select import select
@@ -338,3 +339,26 @@ def test_without_a_place_it_answers(wire: Wire, tmp_path: Path) -> None:
     assert wire.ask(TARGET) == [advertise()]
     assert program.stop() == 0
     assert len(events(program, "control")) == 1
+
+
+def test_without_descriptors_there_is_a_line_and_later_a_reply(wire: Wire, directory: Path) -> None:
+    program = answering(wire, directory)
+    process = str(program.process.pid)
+    # Those that are open stay.
+    run("prlimit", "--pid", process, "--nofile=1:1024")
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(sockets(directory)[0]))
+        line = event(program, "system")
+        # Time for the next two attempts.
+        time.sleep(2.5)
+        assert wire.ask(TARGET) == [advertise()]
+        # All lines are JSON.
+        assert events(program, "system") == [line]
+        assert (line["level"], line["reason"]) == ("warn", "Too many open files")
+        assert line["message"].endswith(" (Too many open files)")
+
+        run("prlimit", "--pid", process, "--nofile=1024:1024")
+        client.sendall(b'{"version": 1, "request": "status"}\n')
+        client.settimeout(5)
+        assert client.recv(1)
+    assert program.stop() == 0

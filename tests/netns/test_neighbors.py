@@ -1,19 +1,24 @@
 """Neighbors: single entries of the kernel's neighbor table, read and written; `ip` is the witness."""
 
+import asyncio
 import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from errno import ENODEV
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, IPv6Interface
+from resource import RLIMIT_NOFILE, getrlimit, setrlimit
+from socket import if_nametoindex
 from typing import Any
 
 import pytest
 from namespaces import Namespace
 from wire import Wire
 
-from ndpresponder import netlink
-from ndpresponder.netlink import NUD_FAILED, NUD_PERMANENT, NUD_REACHABLE, PROTOCOL, Neighbor, Neighbors
+from ndpresponder import gateway, netlink
+from ndpresponder.addresses import AddressSet
+from ndpresponder.gateway import Keeper
+from ndpresponder.netlink import NUD_FAILED, NUD_PERMANENT, NUD_REACHABLE, PROTOCOL, Neighbor, Neighbors, Snapshot
 
 GATEWAY = IPv6Address("fe80::fe")
 OTHER = IPv6Address("2001:db8::1")
@@ -141,3 +146,34 @@ def test_all_entries_and_those_that_the_kernel_answers_for(wire: Wire) -> None:
         assert Neighbor(OTHER, NUD_PERMANENT, MAC, 0) in neighbors.all()
         assert IPv6Address("2001:db8::77") not in {neighbor.address for neighbor in neighbors.all()}
         assert neighbors.proxied() == [IPv6Address("2001:db8::77")]
+
+
+# The keeper, which looks at them
+
+
+def test_the_keeper_waits_until_there_is_a_descriptor(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway, "_REOPENING", 0.1)
+    wire.host.ip(f"neighbor add {GATEWAY} lladdr {MAC.hex(':')} nud reachable dev eth0")
+
+    async def found() -> bytes | None:
+        keeper = Keeper("eth0", if_nametoindex("eth0"))
+        uplink = Snapshot("eth0", (IPv6Interface("2001:db8::2/64"),), (GATEWAY,))
+        keeper.follow(uplink, AddressSet([]))
+        soft, hard = getrlimit(RLIMIT_NOFILE)
+        setrlimit(RLIMIT_NOFILE, (1, hard))
+        try:
+            running = asyncio.ensure_future(keeper.run())
+            await asyncio.sleep(0.05)
+        finally:
+            setrlimit(RLIMIT_NOFILE, (soft, hard))
+        link_address = None
+        for _ in range(500):
+            if link_address := keeper.gateways[GATEWAY].link_address:
+                break
+            await asyncio.sleep(0.01)
+        running.cancel()
+        await asyncio.wait([running])
+        return link_address
+
+    with wire.host.entered():
+        assert asyncio.run(found()) == MAC
