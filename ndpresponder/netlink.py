@@ -47,6 +47,7 @@ _RTMGRP_LINK = 0x1
 _RTMGRP_IPV6_IFADDR = 0x100
 _RTMGRP_IPV6_ROUTE = 0x400
 _RTM_LINK = (16, 17)
+_RTM_GETLINK = 18
 _RTM_ADDRESS = (20, 21)
 _RTM_GETADDR = 22
 _RTM_ROUTE = (24, 25)
@@ -62,6 +63,9 @@ _RTPROT = {2: "kernel", 9: "ra", 16: "dhcp"}
 _RTA_DST = 1
 _RTA_OIF = 4
 _RTA_GATEWAY = 5
+_IFLA_MASTER = 10  # linux/if_link.h
+_IFLA_LINKINFO = 18
+_IFLA_INFO_SLAVE_KIND = 4
 _IFA_ADDRESS = 1  # linux/if_addr.h
 _IFA_LOCAL = 2
 _ADDRESS_SIZE = 16
@@ -91,6 +95,7 @@ solicitation."""
 # prefix length, of a route its destination's; then, of an address, the interface's index.
 _MESSAGE = Struct("=IH10xxB2xI")
 
+_IFINFOMSG = Struct("=4xi8x")  # struct ifinfomsg: interface
 _IFADDRMSG = Struct("=BB2xI")  # struct ifaddrmsg: family, length of the prefix, interface
 _RTMSG = Struct("=BB5xB4x")  # struct rtmsg: family, length of the destination, type
 _NDMSG = Struct("=B3xiHBB")  # struct ndmsg: family, interface, state, flags, type
@@ -180,6 +185,19 @@ def glance(index: int) -> Snapshot:
         except OSError:
             found = []  # there is none
         return Snapshot(if_indextoname(index), own, tuple(filter(None, map(gateway_of, found))))
+
+
+def bridge_of(index: int) -> str:
+    """Return the name of the bridge that the interface with this index is a port of; none, if it is no port of one.
+
+    Raises OSError.
+    """
+    with closing(Kernel()) as kernel:
+        [link] = kernel.request(_RTM_GETLINK, 0, _IFINFOMSG.pack(index))
+    values = dict(attributes(link, HEADER.size + _IFINFOMSG.size))
+    if dict(attributes(values.get(_IFLA_LINKINFO, b""), 0)).get(_IFLA_INFO_SLAVE_KIND, b"").rstrip(b"\0") != b"bridge":
+        return ""
+    return if_indextoname(int.from_bytes(values[_IFLA_MASTER], sys.byteorder))
 
 
 async def _ask(*arguments: str) -> bytes:

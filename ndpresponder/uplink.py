@@ -113,6 +113,7 @@ class Uplink:
         self._since = 0.0
         self._size, self._exact = 0, True
         self._carrier = True
+        self._bridge = ""
         self._inside: list[str] = []
         self._covered: set[tuple[IPv6Network, IPv6Network]] = set()
         self._unknown = ""
@@ -371,7 +372,23 @@ class Uplink:
                 log.info("carrier", f"{ifname} {news}", interface=ifname, carrier=carrier)
                 if carrier:
                     self._introduce_again()
+            self._look_for_bridge()
             await self._news.link.wait()
+
+    def _look_for_bridge(self) -> None:
+        """Say that nothing arrives on a port of a bridge, which takes all frames before other protocols' sockets."""
+        bridge, ifname = self._bridge, self._ifname
+        # Without netlink nobody knows; going away: that is told by the link itself.
+        with suppress(OSError):
+            bridge = netlink.bridge_of(self._link.index)
+        if bridge == self._bridge:
+            return
+        self._bridge = bridge
+        if bridge:
+            message = f"{ifname} is a port of the bridge {bridge}, which takes its frames: answer on {bridge} instead"
+            log.warning("bridge", message, interface=ifname, bridge=bridge)
+        else:
+            log.info("bridge", f"{ifname} is no port of a bridge any more", interface=ifname, bridge=bridge)
 
     def _introduce_again(self) -> None:
         """Announce all that lives here, since the router may have asked in vain, or knows another MAC."""

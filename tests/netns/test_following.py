@@ -99,6 +99,24 @@ def test_the_carrier_is_reported_and_nothing_else_happens(wire: Wire) -> None:
     assert messages(program, "carrier") == ["eth0 lost its carrier", "eth0 has its carrier back"]
 
 
+def test_a_port_of_a_bridge_is_warned_of(wire: Wire) -> None:
+    wire.host.ip("link add br0 type bridge")
+    wire.host.ip("link set br0 up")
+    wire.host.ip("link set eth0 master br0")
+    program = wire.answering()
+    line = event(program, "bridge")
+    assert (line["level"], line["interface"], line["bridge"]) == ("warn", "eth0", "br0")
+    for number, master in enumerate(("nomaster", "master br0", "nomaster"), 2):
+        wire.host.ip(f"link set eth0 {master}")
+        event(program, "bridge", number)
+
+    port = "eth0 is a port of the bridge br0, which takes its frames: answer on br0 instead"
+    none = "eth0 is no port of a bridge any more"
+    assert messages(program, "bridge") == [port, none, port, none]
+    wire.forget()
+    assert wire.ask(TARGET) == [advertise()]
+
+
 def test_auto_is_the_interface_of_the_default_route(wire: Wire) -> None:
     wire.host.ip("link add eth1 type veth peer name peer1")
     for name in ("eth1", "peer1"):
