@@ -8,10 +8,11 @@ Memberships are owned by file descriptors: the kernel leaves the groups however 
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from errno import ENOBUFS, ENOMEM
 from ipaddress import IPv6Network
 from itertools import repeat
+from pathlib import Path
 from socket import AF_INET6, IPPROTO_IPV6, IPV6_JOIN_GROUP, IPV6_LEAVE_GROUP, SOCK_DGRAM, socket
 from struct import Struct
 from typing import NamedTuple
@@ -82,7 +83,12 @@ class Memberships:
         Raises OSError, among other reasons because the interface is gone (ENODEV) or has no IPv6 (EINVAL); what has
         been joined until then stays joined.
         """
-        for group in self._holders.keys() - groups:
+        # Below an MTU of 1280 an interface has no IPv6 (addrconf_notify in net/ipv6/addrconf.c), and no groups either
+        # when it has it again. The socket still counts as a member, and could not join a second time.
+        kept = groups
+        with suppress(OSError):
+            kept = groups & _groups_on(self._index)
+        for group in self._holders.keys() - kept:
             holder = self._holders.pop(group)
             holder.setsockopt(IPPROTO_IPV6, IPV6_LEAVE_GROUP, self._request(group))
             if holder not in self._roomy:
@@ -112,6 +118,15 @@ class Memberships:
 
     def _request(self, group: int) -> bytes:
         return _IPV6_MREQ.pack(SOLICITED_NODE_PREFIX + group.to_bytes(3), self._index)
+
+
+def _groups_on(index: int) -> frozenset[int]:
+    """Return the solicited-node groups that are joined on an interface, by whomever: /proc/net/igmp6 of proc(5)."""
+    # The namespace is the thread's.
+    lines = Path("/proc/thread-self/net/igmp6").read_text().splitlines()
+    fields = (line.split() for line in lines if line.startswith(f"{index} "))
+    addresses = (bytes.fromhex(address) for _, _, address, *_ in fields)
+    return frozenset(int.from_bytes(address[13:]) for address in addresses if address[:13] == SOLICITED_NODE_PREFIX)
 
 
 def advertisement_intervals() -> Iterator[float]:

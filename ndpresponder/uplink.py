@@ -400,8 +400,8 @@ class Uplink:
         loop = asyncio.get_running_loop()
         while True:
             self._news.uplink.clear()
-            if self._not_joined:
-                self._join()
+            # Addresses that have changed can mean that the groups are gone, or can be joined.
+            self._join()
             patience = _RETRY if self._not_joined else None
             try:
                 async with self._shared.looking:

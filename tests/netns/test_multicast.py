@@ -128,13 +128,30 @@ def test_an_interface_without_ipv6(bare: Wire) -> None:
     assert caught.value.errno == EINVAL
 
 
+@pytest.mark.parametrize("noticed", [True, False])
+def test_groups_that_have_gone_with_ipv6_are_joined_again(bare: Wire, *, noticed: bool) -> None:
+    with memberships(bare) as held:
+        held.follow(frozenset({5, 6}))
+        before = descriptors()
+        bare.host.ip("link set eth0 mtu 1279")
+        if noticed:
+            with pytest.raises(OSError, match="Invalid argument"):
+                held.follow(frozenset({5, 6, 7}))
+            assert len(held) == 0
+        bare.host.ip("link set eth0 mtu 1500")
+        held.follow(frozenset({6, 7}))
+        # The kernel has given it a link-local address, whose group is 1.
+        assert {group: users for group, users in joined(bare).items() if group > 1} == {6: 1, 7: 1}
+        assert descriptors() == before
+    assert joined(bare).keys() <= {1}
+
+
 def test_an_interface_that_is_gone(bare: Wire) -> None:
     with memberships(bare) as held:
         held.follow(frozenset({1, 2}))
         bare.unplug()
         # With a MAC whose link-local address, which the kernel gives it by and by, is in none of these groups.
         bare.plug("52:54:00:00:00:77")
-        held.follow(frozenset({1}))
         with pytest.raises(OSError, match="No such device") as caught:
             held.follow(frozenset({1, 3}))
         assert caught.value.errno == ENODEV
@@ -216,6 +233,23 @@ def test_it_answers_where_it_cannot_join(bare: Wire) -> None:
     bare.host.ip("address add 2001:db8:1::5/64 dev eth0")
     assert event(program, "multicast", 2)["message"] == "the multicast groups on eth0 are joined now"
     assert set(range(0xD001, 0xD100)) <= joined(bare).keys()
+
+
+def test_it_joins_again_what_went_with_ipv6(bare: Wire) -> None:
+    bare.host.ip("address add 2001:db8:1::99/64 dev eth0")
+    program = bare.answering("-n", "2001:db8::/124")
+    event(program, "ready")
+    bare.host.ip("link set eth0 mtu 1279")
+    event(program, "multicast", timeout=SNAPSHOTS)
+    bare.host.ip("link set eth0 mtu 1500")
+    bare.host.ip("address add 2001:db8:1::99/64 dev eth0")
+    event(program, "multicast", 2, timeout=SNAPSHOTS)
+
+    assert {*range(1, 16)} <= joined(bare).keys()
+    assert [line["message"].partition(" (")[0] for line in events(program, "multicast")] == [
+        "cannot join multicast groups on eth0",
+        "the multicast groups on eth0 are joined now",
+    ]
 
 
 # Deafness
