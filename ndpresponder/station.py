@@ -237,7 +237,8 @@ class Station:
             ) from error
         except NotEthernetError as error:
             reason = "not an Ethernet interface: nobody solicits neighbors there"
-            if self.config.ifname != netlink.AUTO:
+            # The name of an interface that was answered on can be another's for a while.
+            if self.config.ifname != netlink.AUTO and not self._news.index:
                 raise ConfigError(
                     f"{ifname} is {reason}; name the uplink with -i, or the key ifname ({_there_are()})"
                 ) from error

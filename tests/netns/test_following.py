@@ -86,6 +86,24 @@ def test_a_renamed_interface_is_another_one(wire: Wire) -> None:
     assert wire.ask(TARGET) == [advertise()]
 
 
+def test_the_name_of_another_kind_of_interface_is_waited_for(wire: Wire) -> None:
+    program = wire.answering()
+    for name, taken in (("eth0", "wan0"), ("lo", "eth0")):
+        wire.host.ip(f"link set {name} down")
+        wire.host.ip(f"link set {name} name {taken}")
+    wire.host.ip("link set eth0 up")
+    reason = "not an Ethernet interface: nobody solicits neighbors there"
+    wait_until(lambda: any(line["reason"] == reason for line in events(program, "waiting")), "the reason")
+
+    for name, given_back in (("eth0", "lo"), ("wan0", "eth0")):
+        wire.host.ip(f"link set {name} down")
+        wire.host.ip(f"link set {name} name {given_back}")
+    wire.host.ip("link set eth0 up")
+    event(program, "ready", 2)
+    wire.forget()
+    assert wire.ask(TARGET) == [advertise()]
+
+
 def test_the_carrier_is_reported_and_nothing_else_happens(wire: Wire) -> None:
     program = wire.answering()
     wire.asker.ip("link set eth0 down")
