@@ -15,6 +15,8 @@ from typing import NamedTuple
 from .addresses import LAST_ADDRESS, AddressSet
 from .packet import (
     ETHERTYPE_IPV6,
+    FLAG_OVERRIDE,
+    FLAG_SOLICITED,
     HOP_LIMIT,
     NEIGHBOR_ADVERTISEMENT,
     NEIGHBOR_SOLICITATION,
@@ -163,8 +165,10 @@ class _Element(NamedTuple):
 
 
 class _Compiler:
-    def __init__(self, message: int = NEIGHBOR_SOLICITATION) -> None:
+    def __init__(self, message: int = NEIGHBOR_SOLICITATION, mask: int = 0, flags: int = 0) -> None:
+        """Accept messages of a type, of whose flags those in `mask` are `flags`."""
         self._message = message
+        self._mask, self._flags = mask, flags
         self._compared = _TARGET
         self._assembler = Assembler()
         self._new_returns()
@@ -215,12 +219,14 @@ class _Compiler:
             self._place_returns()
 
     def _base(self) -> None:
-        checks = (
+        checks: tuple[tuple[int, int, int | None, int], ...] = (
             (LOAD_HALF, 12, None, ETHERTYPE_IPV6),
             (LOAD_BYTE, 14, 0xF0, 6 << 4),
             (LOAD_HALF, 20, None, NEXT_HEADER_ICMPV6 << 8 | HOP_LIMIT),
             (LOAD_HALF, 54, None, self._message << 8),
         )
+        if self._mask:
+            checks += ((LOAD_BYTE, 58, self._mask, self._flags),)
         emit, branch = self._assembler.emit, self._assembler.branch
         emit(LOAD_HALF, _PACKET_TYPE)
         branch(JUMP_GREATER, _PACKET_MULTICAST, self._reject, None)
@@ -353,9 +359,18 @@ def _fit(compiled: Callable[[_Ranges], tuple[Instruction, ...]], ranges: _Ranges
     return Filter(instructions, exact)
 
 
-def advertisements_of(targets: Iterable[int]) -> tuple[Instruction, ...]:
-    """Compile the program that accepts the advertisements of a few addresses."""
-    return _Compiler(NEIGHBOR_ADVERTISEMENT).compile([(target, target) for target in sorted(targets)])
+def answers_of(targets: Iterable[int]) -> tuple[Instruction, ...]:
+    """Compile the program that accepts the advertisements of a few addresses that say they answer a solicitation."""
+    return _advertisements_of(targets, FLAG_SOLICITED, FLAG_SOLICITED)
+
+
+def announcements_of(targets: Iterable[int]) -> tuple[Instruction, ...]:
+    """Compile the program that accepts those that nobody has asked for, and that override what is known."""
+    return _advertisements_of(targets, FLAG_SOLICITED | FLAG_OVERRIDE, FLAG_OVERRIDE)
+
+
+def _advertisements_of(targets: Iterable[int], mask: int, flags: int) -> tuple[Instruction, ...]:
+    return _Compiler(NEIGHBOR_ADVERTISEMENT, mask, flags).compile([(target, target) for target in sorted(targets)])
 
 
 REJECT_ALL = _Compiler().compile([])

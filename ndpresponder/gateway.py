@@ -15,7 +15,7 @@ The rules that hold here:
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv6Address, IPv6Network
@@ -23,7 +23,7 @@ from typing import NoReturn
 
 from . import log
 from .addresses import AddressSet
-from .filter import advertisements_of
+from .filter import announcements_of, answers_of
 from .link import Link
 from .netlink import (
     NUD_FAILED,
@@ -60,7 +60,8 @@ _MOVES = 3
 _AT_REST = 30.0
 """Seconds without a move after which the next one is told again; and between two lines while it has no end."""
 _REST = 0.01
-"""Seconds between two advertisements that are read: a flood of them must not keep the interpreter from answering."""
+"""Seconds between two advertisements of a kind that are read: a flood of them must not keep the interpreter from
+answering."""
 
 _FIXED = NUD_PERMANENT | NUD_NOARP
 _ASKING = NUD_INCOMPLETE | NUD_PROBE
@@ -246,7 +247,8 @@ class Keeper:
         self._changed = False
         self._may_write: bool | None = None
         self._said_unheard = False
-        self._link: Link | None = None
+        # For answers, and for announcements: a flood of these does not fill the queue of those.
+        self._links: tuple[Link, ...] = ()
 
     @property
     def gateways(self) -> Mapping[IPv6Address, Gateway]:
@@ -305,8 +307,7 @@ class Keeper:
                 )
         if self._changed:
             self._changed = False
-            if self._link:
-                self._link.attach(advertisements_of(map(int, self._gateways)))
+            self._attach()
             self._take_back(neighbors)
 
     def _look(self, neighbors: Neighbors, address: IPv6Address, gateway: Gateway) -> None:
@@ -338,28 +339,37 @@ class Keeper:
                 gateway=address,
             )
         if question:
-            link = self._link or self._listen()
+            link, *_ = self._links or self._listen()
             source = self._sources[gateway.attempts % len(self._sources)]
             _, mac = link.identity()
             to = gateway.link_address if question is Question.UNICAST else None
             link.send(solicit(mac, source.packed, address.packed, to))
 
-    def _listen(self) -> Link:
-        """Hear advertisements from now on: on a socket that there is not before it is needed."""
-        self._link = Link(self._ifname, allmulti=False)
-        self._link.attach(advertisements_of(map(int, self._gateways)))
-        self._hear(self._link)
-        return self._link
+    def _listen(self) -> tuple[Link, ...]:
+        """Hear advertisements from now on: on sockets that there are not before they are needed."""
+        with ExitStack() as undo:
+            answers = undo.enter_context(closing(Link(self._ifname, allmulti=False)))
+            announcements = undo.enter_context(closing(Link(self._ifname, allmulti=False)))
+            undo.pop_all()
+        self._links = answers, announcements
+        self._attach()
+        for link in self._links:
+            self._hear(link)
+        return self._links
+
+    def _attach(self) -> None:
+        for link, advertisements_of in zip(self._links, (answers_of, announcements_of), strict=False):
+            link.attach(advertisements_of(map(int, self._gateways)))
 
     def _hear(self, link: Link) -> None:
-        if link is self._link:
+        if link in self._links:
             asyncio.get_running_loop().add_reader(link, self._receive, link)
 
     def _deafen(self) -> None:
-        if self._link:
-            asyncio.get_running_loop().remove_reader(self._link)
-            self._link.close()
-            self._link = None
+        for link in self._links:
+            asyncio.get_running_loop().remove_reader(link)
+            link.close()
+        self._links = ()
 
     def _receive(self, link: Link) -> None:
         """Hear one advertisement, then none for a while."""

@@ -18,7 +18,8 @@ from ndpresponder.filter import (
     RETURN,
     Assembler,
     Label,
-    advertisements_of,
+    announcements_of,
+    answers_of,
     compile_filter,
     traffic_of,
 )
@@ -105,13 +106,17 @@ def test_jumps_arrive_however_long_they_are(jumps: list[tuple[bool, int]], filli
 
 @given(st.sets(addresses | any_address, max_size=5), st.lists(addresses | any_address, max_size=5))
 def test_exactly_the_advertisements_of_some_pass(some: set[int], others: list[int]) -> None:
-    program = advertisements_of(some)
-    frame = advertise()
+    answers, announcements = answers_of(some), announcements_of(some)
     for target in (*some, *others):
-        about = frame[:62] + target.to_bytes(16) + frame[78:]
-        assert (run_filter(program, about, PACKET_HOST) > 0) == (target in some)
-        assert run_filter(program, asking_for(target), PACKET_HOST) == 0
-        assert run_filter(program, about, PACKET_OTHERHOST) == 0
+        for flags in ("", "R", "S", "O", "RS", "RO", "SO", "RSO"):
+            frame = advertise(flags=flags)
+            about = frame[:62] + target.to_bytes(16) + frame[78:]
+            assert (run_filter(answers, about, PACKET_HOST) > 0) == (target in some and "S" in flags)
+            assert (run_filter(announcements, about, PACKET_HOST) > 0) == (target in some and flags in {"O", "RO"})
+            assert run_filter(answers, about, PACKET_OTHERHOST) == 0
+            assert run_filter(announcements, about, PACKET_OTHERHOST) == 0
+        assert run_filter(answers, asking_for(target), PACKET_HOST) == 0
+        assert run_filter(announcements, asking_for(target), PACKET_HOST) == 0
 
 
 def sent_to(target: int, *, next_header: int = 17) -> bytes:
