@@ -196,9 +196,8 @@ class _Questions:
     """Asks whether somebody else on the link answers for an address: each once, and not many."""
 
     def __init__(self, survey: netlink.Survey, pinged: IPv6Address | None) -> None:
-        own = [address.ip for address in survey.snapshot.addresses]
         # A global address first: where the provider has a filter, a link-local one does not pass.
-        self._source = min(own, key=lambda address: address.is_link_local, default=None)
+        self._source = min(survey.snapshot.sources, key=lambda address: address.is_link_local, default=None)
         self._asked: set[int] = set()
         self._first = [int(prefix.network_address) for prefix in survey.prefixes if prefix.prefixlen == 128]
         if pinged:

@@ -418,7 +418,7 @@ def sources_of(uplink: Snapshot, addresses: AddressSet) -> list[IPv6Address]:
     Best is a global address of the uplink: its answer reaches the kernel as well. Of those that are answered for it is
     the last, since the first ones of a prefix are likely to be a router's. A link-local one is what the filter drops.
     """
-    own = [address.ip for address in uplink.addresses if not address.ip.is_link_local]
+    own = [address for address in uplink.sources if not address.is_link_local]
     unique_local = [address for address in own if address in _UNIQUE_LOCAL]
     answered = [IPv6Address(last) for _, last in addresses.ranges()[-1:]]
     return [*(address for address in own if address not in unique_local), *answered, *unique_local]

@@ -68,6 +68,8 @@ _IFLA_LINKINFO = 18
 _IFLA_INFO_SLAVE_KIND = 4
 _IFA_ADDRESS = 1  # linux/if_addr.h
 _IFA_LOCAL = 2
+_IFA_F_DADFAILED = 0x08
+_IFA_F_TENTATIVE = 0x40
 _ADDRESS_SIZE = 16
 
 # linux/neighbour.h
@@ -96,7 +98,7 @@ solicitation."""
 _MESSAGE = Struct("=IH10xxB2xI")
 
 _IFINFOMSG = Struct("=4xi8x")  # struct ifinfomsg: interface
-_IFADDRMSG = Struct("=BB2xI")  # struct ifaddrmsg: family, length of the prefix, interface
+_IFADDRMSG = Struct("=BBBxI")  # struct ifaddrmsg: family, length of the prefix, flags, interface
 _RTMSG = Struct("=BB5xB4x")  # struct rtmsg: family, length of the destination, type
 _NDMSG = Struct("=B3xiHBB")  # struct ndmsg: family, interface, state, flags, type
 
@@ -116,12 +118,19 @@ class NetlinkError(Exception):
 class Snapshot(NamedTuple):
     """The uplink's own addresses, each with the length of its on-link prefix, and its default gateways.
 
-    `ifname` is the interface that this is about.
+    `ifname` is the interface that this is about. `unusable` are those of the addresses that may be another host's: it
+    is not known yet whether they are (duplicate address detection), or it is known that they are.
     """
 
     ifname: str
     addresses: tuple[IPv6Interface, ...]
     gateways: tuple[IPv6Address, ...]
+    unusable: frozenset[IPv6Address] = frozenset()
+
+    @property
+    def sources(self) -> list[IPv6Address]:
+        """The addresses that the uplink may send from (RFC 4862 section 5.4)."""
+        return [address.ip for address in self.addresses if address.ip not in self.unusable]
 
 
 _SURVEY = "survey"
@@ -176,7 +185,7 @@ def glance(index: int) -> Snapshot:
     now, and none where it takes a rule of policy routing to get there.
     """
     with closing(Kernel()) as kernel:
-        own = tuple(address for _, address in addresses(_dump_of_addresses(kernel), index))
+        own = list(addresses(_dump_of_addresses(kernel), index))
         # The route to ::, which is the default one; and by this interface, since without a source address the kernel
         # looks at no other (ip6_route_output_flags() in net/ipv6/route.c).
         by_it = _RTA_OIF, index.to_bytes(4, sys.byteorder)
@@ -184,7 +193,12 @@ def glance(index: int) -> Snapshot:
             found = kernel.request(_RTM_GETROUTE, 0, _RTMSG.pack(AF_INET6, 0, 0), by_it)
         except OSError:
             found = []  # there is none
-        return Snapshot(if_indextoname(index), own, tuple(filter(None, map(gateway_of, found))))
+        return Snapshot(
+            if_indextoname(index),
+            tuple(each.address for each in own),
+            tuple(filter(None, map(gateway_of, found))),
+            frozenset(each.address.ip for each in own if not each.usable),
+        )
 
 
 def bridge_of(index: int) -> str:
@@ -243,6 +257,7 @@ def _snapshot(reply: Any) -> Snapshot:
         reply["ifname"],
         tuple(map(IPv6Interface, reply["addresses"])),
         tuple(map(IPv6Address, reply["gateways"])),
+        frozenset(map(IPv6Address, reply["unusable"])),
     )
 
 
@@ -267,18 +282,26 @@ def _decoded(dump: Iterable[bytes], decoder: Callable[[bytes], Any]) -> Iterator
 
 
 def _dump_of_addresses(kernel: Kernel) -> list[bytes]:
-    return kernel.request(_RTM_GETADDR, NLM_F_DUMP, _IFADDRMSG.pack(AF_INET6, 0, 0), keep=_is_ipv6)
+    return kernel.request(_RTM_GETADDR, NLM_F_DUMP, _IFADDRMSG.pack(AF_INET6, 0, 0, 0), keep=_is_ipv6)
 
 
-def addresses(dump: Iterable[bytes], only: int = 0) -> Iterator[tuple[int, IPv6Interface]]:
-    """Yield the index of the interface, and the address with the length of its prefix, of each message that has them.
+class Assigned(NamedTuple):
+    """The index of an interface, an address of it with the length of its prefix, and whether to send from it."""
+
+    on: int
+    address: IPv6Interface
+    usable: bool
+
+
+def addresses(dump: Iterable[bytes], only: int = 0) -> Iterator[Assigned]:
+    """Yield what each message says that has an address.
 
     `only` is the index of the one interface that matters, 0 for all. Any bytes give some.
     """
     for message in dump:
         if not _is_ipv6(message) or len(message) < HEADER.size + _IFADDRMSG.size:
             continue
-        _, length, index = _IFADDRMSG.unpack_from(message, HEADER.size)
+        _, length, flags, index = _IFADDRMSG.unpack_from(message, HEADER.size)
         # Each of a thousand containers may have an interface: their addresses do not become objects for nothing.
         if only not in {0, index}:
             continue
@@ -286,7 +309,9 @@ def addresses(dump: Iterable[bytes], only: int = 0) -> Iterator[tuple[int, IPv6I
         # On a point-to-point link IFA_ADDRESS is the peer's and IFA_LOCAL the own one.
         packed = values.get(_IFA_LOCAL) or values.get(_IFA_ADDRESS, b"")
         if len(packed) == _ADDRESS_SIZE and length <= 8 * _ADDRESS_SIZE:
-            yield index, IPv6Interface((packed, length))
+            # Not an optimistic one either: what is sent from here tells a MAC (RFC 4429 section 3.3).
+            usable = not flags & (_IFA_F_TENTATIVE | _IFA_F_DADFAILED)
+            yield Assigned(index, IPv6Interface((packed, length)), usable)
 
 
 def gateway_of(route: bytes) -> IPv6Address | None:
@@ -410,21 +435,22 @@ def main(ifname: str, what: str = "", *prefixes: str) -> None:
         else:
             index = if_nametoindex(ifname)
         found = list(addresses(_dump_of_addresses(kernel)))
-        own = [address for on, address in found if on == index]
+        own = [each for each in found if each.on == index]
         hops = {hop for route in defaults for hop in _next_hops(route)}
         gateways = sorted(gateway for on, gateway in hops if on == index and gateway is not None)
         reply: dict[str, object] = {
             "ifname": if_indextoname(index),
-            "addresses": list(map(str, own)),
+            "addresses": [str(each.address) for each in own],
             "gateways": gateways,
+            "unusable": [str(each.address.ip) for each in own if not each.usable],
         }
         if what == _SURVEY:
-            wanted = list(map(IPv6Network, prefixes)) or on_link(own)
+            wanted = list(map(IPv6Network, prefixes)) or on_link(each.address for each in own)
             links = dict(if_nameindex())
             reply["prefixes"] = list(map(str, wanted))
             described = _described(_decoded(routes(kernel, leads_to(wanted)), rtmsg), links)
             reply["routes"] = list(dict.fromkeys(described))
-            held = ((links[on], address.ip) for on, address in found if on != index and on in links)
+            held = ((links[on], address.ip) for on, address, _ in found if on != index and on in links)
             reply["held"] = [(name, str(address)) for name, address in held if any(address in each for each in wanted)]
     print(json.dumps(reply))  # noqa: T201 - the parent reads it
 

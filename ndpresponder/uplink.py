@@ -37,6 +37,8 @@ _SETTLE = 0.2
 """Seconds between a change of addresses or routes and the next snapshot of them."""
 _RETRY = 30.0
 """Seconds until a snapshot or a join that failed is tried again."""
+_DETECTION = 5.0
+"""Seconds that duplicate address detection may take: by the kernel's defaults it takes two at most."""
 _UPLINK = "uplink"
 
 
@@ -118,6 +120,7 @@ class Uplink:
         self._covered: set[tuple[IPv6Network, IPv6Network]] = set()
         self._unknown = ""
         self._link_local: bytes | None = None
+        self._is_own = asyncio.Event()
         self._not_joined: str | None = None
         self._looked = asyncio.Event()
         self._lost: asyncio.Future[NoReturn] = asyncio.get_running_loop().create_future()
@@ -422,7 +425,9 @@ class Uplink:
                 if snapshot.ifname != self._ifname:
                     raise OSError(ENODEV, f"the default route goes through {snapshot.ifname} now")
                 self._snapshot = snapshot
-                self._link_local = next((each.ip.packed for each in snapshot.addresses if each.is_link_local), None)
+                self._link_local = next((each.packed for each in snapshot.sources if each.is_link_local), None)
+                if self._link_local:
+                    self._is_own.set()
                 self._leave_to_their_owners(snapshot)
                 self._tell_keeper()
             self._looked.set()
@@ -480,10 +485,12 @@ class Uplink:
     async def _pose_as_multicast_router(self) -> NoReturn:
         """Have switches forward all multicast here (RFC 4286), until this is cancelled."""
         await self._looked.wait()
+        if self._snapshot and self._snapshot.unusable:
+            await wait(self._is_own, _DETECTION)
         if self._link_local is None:
             log.warning(
                 "multicast",
-                f"cannot pose as a multicast router: no link-local address of {self._ifname} is known",
+                f"cannot pose as a multicast router: no link-local address of {self._ifname} is known to be its own",
                 interface=self._ifname,
                 reason="no link-local address",
             )

@@ -528,3 +528,26 @@ def test_it_asks_from_elsewhere_when_its_own_address_is_not_let_through(lab: Lab
 
     assert entry(lab) == ours()
     assert said(daemon) == [FOUND]
+
+
+def test_it_does_not_ask_from_what_is_anothers() -> None:
+    """The other host keeps the way from the router to it."""
+    # The rule would drop probes too, and nobody would know of the other host.
+    with Lab(filtered=False, gateway_known=False) as lab, Namespace("owner") as owner:
+        without_global_address(lab)
+        connect(lab.hypervisor, "owner", owner, "eth0")
+        lab.plug_in("owner")
+        set_link_addresses(owner, "eth0", OTHER_MAC, "fe80::99")
+        owner.ip(f"address add {VPS}/{GUEST_PREFIX.prefixlen} dev eth0 nodad")
+        owner.ip(f"route add default via {ROUTER_LINK_LOCAL} dev eth0")
+        lab.vps.sysctl("net/ipv6/conf/eth0/accept_dad", 1)
+        lab.vps.ip(f"address add {VPS}/{GUEST_PREFIX.prefixlen} dev eth0")
+        wait_until(lambda: "dadfailed" in lab.vps.ip("address show dev eth0"), "the end of the detection")
+        assert ping(lab.internet, VPS).received == 1
+
+        lab.ndpresponder("-n", CONTAINER)
+        # Longer than the five seconds until the gateway is asked whether it still is there.
+        assert lab.ping_out(count=30, interval=0.25) == Ping(sent=30, received=30)
+
+        assert lab.router_neighbor(VPS)["lladdr"] == OTHER_MAC
+        assert ping(lab.internet, VPS).received == 1

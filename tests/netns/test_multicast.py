@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from errno import EINVAL, ENODEV, ENOMEM
 from pathlib import Path
 from time import perf_counter
@@ -328,13 +328,52 @@ def test_what_is_sent_to_snoopers(bare: Wire) -> None:
         assert frame == bytes(headers / ICMPv6MRD_Termination())
 
 
+@contextmanager
+def heard_by_switches(wire: Wire) -> Iterator[socket.socket]:
+    """A socket that hears what is sent while duplicate address detection is at work on ndpresponder's end."""
+    wire.host.sysctl("net/ipv6/conf/eth0/accept_dad", 1)
+    with wire.asker.entered(), socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as ear:
+        ear.bind(("eth0", 0x86DD))
+        ear.settimeout(5)
+        yield ear
+
+
+def is_for_routers(frame: bytes) -> bool:
+    return frame[38:54] == socket.inet_pton(socket.AF_INET6, "ff02::6a")
+
+
+def test_it_poses_as_soon_as_its_address_is_known_to_be_its_own(bare: Wire) -> None:
+    with heard_by_switches(bare) as ear:
+        bare.host.ip(f"address add {LINK_LOCAL}/64 dev eth0")
+        program = bare.answering("-n", PREFIX, "--multicast", "mrd")
+        while not is_for_routers(ear.recv(65536)):
+            pass
+        assert "tentative" not in bare.host.ip("address show dev eth0")
+    assert events(program, "multicast") == []
+
+
+def test_from_anothers_address_it_does_not_pose(bare: Wire) -> None:
+    bare.asker.ip(f"address add {LINK_LOCAL}/64 dev eth0")
+    with heard_by_switches(bare) as ear:
+        bare.host.ip(f"address add {LINK_LOCAL}/64 dev eth0")
+        program = bare.answering("-n", PREFIX, "--multicast", "mrd")
+        assert event(program, "multicast", timeout=SNAPSHOTS)["message"] == (
+            "cannot pose as a multicast router: no link-local address of eth0 is known to be its own"
+        )
+        assert program.stop() == 0
+        ear.settimeout(0)
+        with suppress(BlockingIOError):
+            while True:
+                assert not is_for_routers(ear.recv(65536))
+
+
 @pytest.mark.parametrize("broken", [False, True], ids=["none", "unknown"])
 def test_without_a_link_local_address_it_says_so(bare: Wire, tmp_path: Path, *, broken: bool) -> None:
     if broken:
         (tmp_path / "pyroute2.py").write_text("raise ImportError")
     program = bare.answering("-n", PREFIX, "--multicast", "mrd", environment={"PYTHONPATH": str(tmp_path)})
     assert event(program, "multicast")["message"] == (
-        "cannot pose as a multicast router: no link-local address of eth0 is known"
+        "cannot pose as a multicast router: no link-local address of eth0 is known to be its own"
     )
     assert bare.ask(TARGET) == [advertise()]
     assert program.stop() == 0

@@ -12,11 +12,13 @@ from pathlib import Path
 from socket import if_nametoindex
 
 import pytest
+from lab import wait_until
 from namespaces import Namespace
 from wire import Wire
 
 from ndpresponder import netlink
 from ndpresponder.netlink import Changed, Changes, NetlinkError, Route, Snapshot, Survey, glance, snapshot, survey
+from ndpresponder.uplink import refusals_of
 
 
 def look(namespace: Namespace, name: str = "eth0") -> Snapshot:
@@ -55,7 +57,7 @@ def test_addresses_have_the_length_of_their_prefix(host: Namespace) -> None:
     host.ip("address add 2001:db8:9::9/64 dev eth1")
     host.ip("address add 192.0.2.1/24 dev eth0")
 
-    _, addresses, gateways = look(host)
+    _, addresses, gateways, _ = look(host)
 
     assert {str(address) for address in addresses} == {
         *("fe80::2/64", "2001:db8:1::2/64", "2001:db8:2::2/120", "2001:db8:3::2/128")
@@ -67,6 +69,26 @@ def test_an_address_with_a_peer(host: Namespace) -> None:
     host.ip("address add 2001:db8:1::2 peer 2001:db8:1::1/128 dev eth0")
 
     assert look(host) == of(["2001:db8:1::2/128"], [])
+
+
+def test_an_address_that_may_be_anothers(wire: Wire) -> None:
+    """Duplicate address detection: of one it is not over, of one it has failed, of one it is done without."""
+    host, asker = wire.host, wire.asker
+    asker.ip("address add 2001:db8:1::3/64 dev eth0")
+    host.sysctl("net/ipv6/conf/eth0/accept_dad", 1)
+    host.ip("address add 2001:db8:1::3/64 dev eth0")
+    wait_until(lambda: "dadfailed" in host.ip("address show dev eth0"), "the end of the detection")
+    host.sysctl("net/ipv6/conf/eth0/dad_transmits", 1000)
+    host.ip("address add 2001:db8:1::2/64 dev eth0")
+    host.ip("address add 2001:db8:1::4/64 dev eth0 nodad")
+
+    seen = look(host)
+    assert seen.unusable == glance_at(host).unusable == {IPv6Address("2001:db8:1::2"), IPv6Address("2001:db8:1::3")}
+    assert [str(address) for address in seen.sources if not address.is_link_local] == ["2001:db8:1::4"]
+    # Not answered for they are, all of them.
+    assert {str(refusal.prefix.network_address) for refusal in refusals_of(seen)} >= {
+        f"2001:db8:1::{number}" for number in (2, 3, 4)
+    }
 
 
 @pytest.mark.parametrize(
@@ -148,7 +170,7 @@ def test_the_gateway_at_a_glance(host: Namespace, words: list[str], gateways: li
             *words,
         ]
     )
-    ifname, addresses, seen = glance_at(host)
+    ifname, addresses, seen, _ = glance_at(host)
 
     assert (ifname, list(map(str, seen))) == ("eth0", gateways)
     assert set(addresses) == {IPv6Interface("2001:db8:1::2/64"), IPv6Interface("2001:db8:1::7/128")}

@@ -134,23 +134,41 @@ def test_any_bytes_lead_somewhere_or_not(octets: bytes) -> None:
     assert leads_to([IPv6Network("2001:db8::/32")])(octets) >= is_default(octets)
 
 
-def address(index: int, values: list[tuple[int, bytes]], *, family: int = IPV6, length: int = 64) -> bytes:
+def address(
+    index: int, values: list[tuple[int, bytes]], *, family: int = IPV6, length: int = 64, flags: int = 0
+) -> bytes:
     """Return an address' message as the kernel writes it."""
     return message(
-        20, 2, 1, pack("=BBBBI", family, length, 0, 0, index) + b"".join(attribute(*each) for each in values)
+        20, 2, 1, pack("=BBBBI", family, length, flags, 0, index) + b"".join(attribute(*each) for each in values)
     )
 
 
 packed = st.binary(min_size=16, max_size=16)
+STATES = [
+    (0x80, True),  # permanent
+    (0x300, True),  # with temporary ones, and without a route
+    (0x21, True),  # temporary, deprecated
+    (0x40, False),  # tentative
+    (0x44, False),  # optimistic
+    (0xC8, False),  # duplicate
+    (0x08, False),
+]
 
 
-@given(st.lists(st.tuples(st.integers(1, 9), packed, st.integers(0, 128), packed | st.none())))
-def test_addresses_are_read_as_they_were_written(written: list[tuple[int, bytes, int, bytes | None]]) -> None:
+@given(st.lists(st.tuples(st.integers(1, 9), packed, st.integers(0, 128), packed | st.none(), st.sampled_from(STATES))))
+def test_addresses_are_read_as_they_were_written(
+    written: list[tuple[int, bytes, int, bytes | None, tuple[int, bool]]],
+) -> None:
     dump = [
-        address(index, [(ADDRESS, peer or own), *([(LOCAL, own)] if peer else []), (FLAGS, bytes(4))], length=length)
-        for index, own, length, peer in written
+        address(
+            index,
+            [(ADDRESS, peer or own), *([(LOCAL, own)] if peer else []), (FLAGS, pack("=I", flags))],
+            length=length,
+            flags=flags & 0xFF,
+        )
+        for index, own, length, peer, (flags, _) in written
     ]
-    expected = [(index, IPv6Interface((own, length))) for index, own, length, _ in written]
+    expected = [(index, IPv6Interface((own, length)), usable) for index, own, length, _, (_, usable) in written]
 
     assert list(addresses(dump)) == expected
     assert list(addresses(dump, 7)) == [each for each in expected if each[0] == 7]

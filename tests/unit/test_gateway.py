@@ -386,3 +386,9 @@ def answered(*prefixes: str) -> AddressSet:
 )
 def test_sources(own: list[str], prefixes: list[str], sources: list[str]) -> None:
     assert list(map(str, sources_of(uplink(*own), answered(*prefixes)))) == sources
+
+
+def test_what_may_be_anothers_is_no_source() -> None:
+    ours = uplink("2001:db8:1::2/64", "2001:db8:2::2/64")
+    theirs = ours._replace(unusable=frozenset({IPv6Address("2001:db8:1::2")}))
+    assert list(map(str, sources_of(theirs, answered()))) == ["2001:db8:2::2"]
