@@ -58,7 +58,9 @@ _RTM_DELNEIGH = 29
 _RTM_GETNEIGH = 30
 _RTN_UNICAST = 1
 _ROUTE_TYPES = {1: "unicast", 2: "local", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
-_RT_TABLES = (253, 254, 255)  # default, main, local: what is looked at without a rule of policy routing
+_RT_TABLE_MAIN = 254
+_RT_TABLES = (253, _RT_TABLE_MAIN, 255)  # default, main, local: what is looked at without a rule of policy routing
+_PREFERENCES = {1: 0, 0: 1, 3: 2}  # linux/icmpv6.h: high, medium and low, the best first
 _RTPROT = {2: "kernel", 9: "ra", 16: "dhcp"}
 _RTA_DST = 1
 _RTA_OIF = 4
@@ -137,7 +139,7 @@ _SURVEY = "survey"
 _Reply = TypeVar("_Reply")
 
 AUTO = "auto"
-"""In place of an interface's name: the interface of the default route, the one with the smallest metric."""
+"""In place of an interface's name: the interface of the main table's default route, the one that the kernel prefers."""
 
 
 class Route(NamedTuple):
@@ -323,6 +325,16 @@ def gateway_of(route: bytes) -> IPv6Address | None:
     return IPv6Address(packed) if len(packed) == _ADDRESS_SIZE else None
 
 
+def _is_for_everything(default: Any) -> bool:
+    """Whether a default route is for packets from any source, and needs no rule of policy routing, as a VPN's does."""
+    return (default.get_attr("RTA_TABLE"), default["src_len"]) == (_RT_TABLE_MAIN, 0)
+
+
+def _rank(default: Any) -> tuple[int, int]:
+    """The kernel takes the default route with the smallest metric; of several, what routers say (RFC 4191)."""
+    return default.get_attr("RTA_PRIORITY") or 0, _PREFERENCES.get(default.get_attr("RTA_PREF"), _PREFERENCES[0])
+
+
 def _next_hops(route: Any) -> Iterator[tuple[int, str | None]]:
     """The interface and, if there is one, the gateway of each path of a route."""
     if index := route.get_attr("RTA_OIF"):
@@ -428,10 +440,10 @@ def main(ifname: str, what: str = "", *prefixes: str) -> None:
     with closing(Kernel()) as kernel:
         defaults = list(_decoded(routes(kernel, is_default), rtmsg))
         if ifname == AUTO:
-            defaults.sort(key=lambda route: route.get_attr("RTA_PRIORITY") or 0)
-            index = next((index for route in defaults for index, _ in _next_hops(route)), None)
+            best_first = sorted(filter(_is_for_everything, defaults), key=_rank)
+            index = next((index for route in best_first for index, _ in _next_hops(route)), None)
             if index is None:
-                sys.exit("there is no IPv6 default route")
+                sys.exit("the main routing table has no IPv6 default route")
         else:
             index = if_nametoindex(ifname)
         found = list(addresses(_dump_of_addresses(kernel)))

@@ -142,7 +142,7 @@ def test_auto_is_the_interface_of_the_default_route(wire: Wire) -> None:
     program = wire.start("-i", "auto", "-n", PREFIX)
     event(program, "waiting", 1, timeout=SNAPSHOTS)
     assert messages(program, "waiting") == [
-        "waiting for auto: there is no IPv6 default route; there are: lo, eth0, peer1, eth1"
+        "waiting for auto: the main routing table has no IPv6 default route; there are: lo, eth0, peer1, eth1"
     ]
 
     wire.host.ip("-6 route add default via fe80::1 dev eth0 metric 100")

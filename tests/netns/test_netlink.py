@@ -130,6 +130,50 @@ def test_gateways(host: Namespace, routes: list[str], gateways: list[str]) -> No
 
 
 @pytest.mark.parametrize(
+    "routes",
+    [
+        pytest.param(
+            ["default via fe80::9 dev eth1 metric 200", "default via fe80::1 dev eth0 metric 100"], id="smallest-metric"
+        ),
+        # What wg-quick does, which has a rule lead there.
+        pytest.param(["default dev eth1 table 51820", "default via fe80::1 dev eth0"], id="another-table"),
+        pytest.param(
+            ["default from 2001:db8:44::/48 via fe80::9 dev eth1 metric 10", "default via fe80::1 dev eth0"],
+            id="of-some-sources",
+        ),
+        # With gateways they would become one route, unless routers had told of them.
+        *(
+            pytest.param(
+                [f"default dev eth1 pref {lower}", f"default dev eth0 pref {higher}"], id=f"{higher}-before-{lower}"
+            )
+            for higher, lower in (("high", "medium"), ("medium", "low"), ("high", "low"))
+        ),
+        pytest.param(
+            ["default dev eth1 pref high metric 200", "default dev eth0 pref low metric 100"],
+            id="metric-before-preference",
+        ),
+    ],
+)
+@pytest.mark.parametrize("reverse", [False, True])
+def test_auto_takes_the_interface_that_the_kernel_takes(host: Namespace, routes: list[str], *, reverse: bool) -> None:
+    host.ip("address add 2001:db8:1::2/64 dev eth0")
+    host.ip("address add 2001:db8:9::2/64 dev eth1")
+    for route in reversed(routes) if reverse else routes:
+        host.ip(f"-6 route append {route}")
+
+    assert " dev eth0 " in host.ip("-6 route get 2001:db8:99::1")
+    assert look(host, netlink.AUTO).ifname == "eth0"
+
+
+@pytest.mark.parametrize("route", ["", "default dev eth0 table 100", "default from 2001:db8:44::/48 dev eth0"])
+def test_auto_without_a_default_route(host: Namespace, route: str) -> None:
+    if route:
+        host.ip(f"-6 route add {route}")
+    with pytest.raises(NetlinkError, match=r"^the main routing table has no IPv6 default route$"):
+        look(host, netlink.AUTO)
+
+
+@pytest.mark.parametrize(
     ("words", "gateways"),
     [
         pytest.param([], [], id="none"),
