@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from .sight import Watch
 
 _SETTLE = 0.2
-"""Seconds between a change of addresses or routes and the next snapshot of them."""
+"""Seconds between a change of addresses or routes and the next snapshot of them, at least."""
+_LONGEST_REST = 5.0
+"""The same at most, however long the last snapshot took: an address that is new here is answered for until the next."""
 _RETRY = 30.0
 """Seconds until a snapshot or a join that failed is tried again."""
 _DETECTION = 5.0
@@ -434,8 +436,7 @@ class Uplink:
             self._introduce()
             taken = loop.time() - begun
             await wait(self._news.uplink, patience)
-            # Changes come in groups; and when they do not end, snapshots shall take a sixth of the time, not all of it.
-            await asyncio.sleep(max(_SETTLE, 5 * taken))
+            await asyncio.sleep(rest_after(taken))
 
     def _leave_to_their_owners(self, snapshot: netlink.Snapshot) -> None:
         """Do not answer for what the uplink itself and its gateways hold."""
@@ -527,6 +528,13 @@ def refusals_of(snapshot: netlink.Snapshot) -> set[Refusal]:
     # A forwarding kernel answers for the subnet-router anycast address of each on-link prefix.
     anycast = {(on_link.network_address, Verdict.ANYCAST) for on_link in _on_link(snapshot)}
     return {Refusal(IPv6Network(address), verdict) for address, verdict in own | gateways | anycast}
+
+
+def rest_after(taken: float) -> float:
+    """How many seconds to let pass before the next snapshot, after one that has taken so many."""
+    # Changes come in groups; and when they do not end, snapshots shall take a sixth of the time, not all of it. One
+    # that takes long does so because it was stopped, or hung.
+    return min(max(_SETTLE, 5 * taken), _LONGEST_REST)
 
 
 async def wait(event: asyncio.Event, seconds: float | None) -> None:

@@ -20,7 +20,7 @@ _PATIENCE = 5.0
 
 SNAPSHOTS = 20.0
 """Seconds of patience for what needs one or two snapshots of the host: where processors are busy one takes a second,
-and ndpresponder waits five times as long until the next."""
+and ndpresponder waits five times as long until the next, but for five seconds at most."""
 
 
 class Wire:

@@ -1,10 +1,10 @@
-"""wait(): an event, a time, or a cancellation that comes together with either."""
+"""How it waits: for an event or a time, for a cancellation that comes together with either; and between snapshots."""
 
 import asyncio
 
 import pytest
 
-from ndpresponder.uplink import wait
+from ndpresponder.uplink import rest_after, wait
 
 
 def test_an_event_is_taken_note_of() -> None:
@@ -41,3 +41,8 @@ def test_a_cancellation_that_comes_with_the_event(seconds: float | None) -> None
         return waiting.cancelled()
 
     assert asyncio.run(cancelled())
+
+
+@pytest.mark.parametrize(("taken", "rest"), [(0.0, 0.2), (0.04, 0.2), (0.2, 1.0), (1.0, 5.0), (10.0, 5.0), (30.0, 5.0)])
+def test_between_two_snapshots_there_is_a_rest(taken: float, rest: float) -> None:
+    assert rest_after(taken) == rest
