@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from errno import ENOBUFS
 from ipaddress import IPv6Address, IPv6Interface, IPv6Network, collapse_addresses
-from signal import SIGKILL
+from signal import SIGKILL, alarm
 from socket import AF_INET6, AF_NETLINK, SOCK_RAW, if_indextoname, if_nameindex, if_nametoindex, socket
 from struct import Struct
 from typing import Any, NamedTuple, TypeVar
@@ -227,7 +227,9 @@ async def _ask(*arguments: str) -> bytes:
             stderr=asyncio.subprocess.PIPE,
             env=environment,
         )
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
+        # No process; or, where asyncio has a thread wait for each (Python 3.11), no thread. A process that runs already
+        # ends by itself.
         raise NetlinkError(str(error)) from error
     try:
         # Not asyncio.wait_for(): in Python 3.11, a cancellation that comes together with the output is lost in it.
@@ -629,4 +631,6 @@ def _neighbor(message: bytes) -> Neighbor:
 
 
 if __name__ == "__main__":
+    # Whatever becomes of who asked: nobody waits longer.
+    alarm(int(_LONGEST_SNAPSHOT))
     main(*sys.argv[1:])

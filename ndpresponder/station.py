@@ -103,12 +103,16 @@ class Station:
         """Answer until cancelled. Raises DaemonError when that is impossible, ConfigError when it will stay so."""
         while True:
             with closing(self._link or await self._open()) as link:
-                self._link, self.obstacle = None, ""
+                self._link = None
                 self._uplink = Uplink(link, self.config, self._book, self.tally, self._news, self._shared)
+                ifname, _ = link.identity()
                 try:
                     self._uplink.start()
-                    self._become(self._answering(link.identity()[0]))
+                    self.obstacle = ""
+                    self._become(self._answering(ifname))
                     await self._uplink.run()
+                except OSError as error:
+                    self._wait_for(_ObstacleError(ifname, error.strerror or str(error)))
                 finally:
                     self._uplink = None
             # However often it is lost: this is no busy loop.
@@ -250,25 +254,28 @@ class Station:
 
     async def _open(self) -> Link:
         """Return the link, as soon as the interface is there and up."""
-        waiting_for = None
         while True:
             try:
                 return await self._attempt()
             except _ObstacleError as obstacle:
-                self._check_patience(obstacle)
-                if waiting_for != obstacle.reason:
-                    waiting_for = self.obstacle = obstacle.reason
-                    log.warning(
-                        "waiting",
-                        f"waiting for {obstacle}; {_there_are()}",
-                        interface=self.config.ifname,
-                        reason=obstacle.reason,
-                    )
-                    self._become(f"waiting for {obstacle}")
+                self._wait_for(obstacle)
             if self.config.ifname == netlink.AUTO:
                 await wait(self._news.uplink, _RETRY_AUTO)
             else:
                 await wait(self._news.link, _RETRY)
+
+    def _wait_for(self, obstacle: _ObstacleError) -> None:
+        """Take note of why there is no answering now, and tell it, once. Raises DaemonError if nobody shall wait."""
+        self._check_patience(obstacle)
+        if self.obstacle != obstacle.reason:
+            self.obstacle = obstacle.reason
+            log.warning(
+                "waiting",
+                f"waiting for {obstacle}; {_there_are()}",
+                interface=self.config.ifname,
+                reason=obstacle.reason,
+            )
+            self._become(f"waiting for {obstacle}")
 
     def _check_patience(self, obstacle: _ObstacleError) -> None:
         if not self.config.wait:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from errno import ENODEV
+from errno import EAGAIN, ENODEV
 from ipaddress import IPv6Address, IPv6Network
 from threading import Thread
 from time import monotonic
@@ -133,7 +133,7 @@ class Uplink:
         return self._responder.turns
 
     def start(self) -> None:
-        """Answer from now on. What follows is run()."""
+        """Answer from now on. What follows is run(). Raises OSError when that is impossible now."""
         self._news.index = self._link.index
         self._glance()
         compiled = self._attach()
@@ -232,7 +232,7 @@ class Uplink:
         self._tally.dropped += self._link.drops()
 
     def _start_answering(self) -> None:
-        """Answer in a thread of its own, until it is stopped or ends by an error."""
+        """Answer in a thread of its own, until it is stopped or ends by an error. Raises OSError if there is none."""
         loop = asyncio.get_running_loop()
 
         def answer() -> None:
@@ -241,7 +241,10 @@ class Uplink:
             except Exception as error:  # noqa: BLE001 - it is raised where the future is waited for
                 loop.call_soon_threadsafe(self._lose, error)
 
-        Thread(target=answer, name=f"answering on {self._ifname}", daemon=True).start()
+        try:
+            Thread(target=answer, name=f"answering on {self._ifname}", daemon=True).start()
+        except RuntimeError as error:
+            raise OSError(EAGAIN, f"{error}: too many tasks (systemd: TasksMax; Docker: --pids-limit)") from error
 
     def _announce(self, compiled: Filter) -> None:
         prefixes, multicast = self._config.prefixes, self._config.multicast

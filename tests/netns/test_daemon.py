@@ -586,6 +586,51 @@ def test_no_permission(wire: Wire, option: str) -> None:
     }
 
 
+def tasks(program: Program) -> int:
+    return len(list(Path(f"/proc/{program.process.pid}/task").iterdir()))
+
+
+def test_a_limit_of_tasks_is_no_end(wire: Wire) -> None:
+    """It is one of a user who is not root (systemd's and Docker's are of a control group), and fails the same way."""
+    user = "setpriv", "--reuid=54321", "--regid=54321", "--clear-groups"
+    # CAP_DAC_READ_SEARCH: the interpreter may be where only root can read.
+    granted = (f"--{kind}=+net_raw,+dac_read_search" for kind in ("inh-caps", "ambient-caps", "bounding-set"))
+    command = wire.command("-i", "eth0", "-n", PREFIX, "--log-format", "json")
+    wire.host.ip(f"address add {OTHER}/128 dev eth0")
+    with Program(wire.host, *user, *granted, *command) as program:
+
+        def limit(more: int) -> None:
+            """Let it have so many tasks more than it has."""
+            pid = str(program.process.pid)
+            wire.host.run(*user, "prlimit", "--pid", pid, f"--nproc={tasks(program) + more}:")
+
+        event(program, "owned", timeout=SNAPSHOTS)
+        # Itself, and the one that answers.
+        wait_until(lambda: tasks(program) == 2, "the end of the snapshot")
+        limit(1)
+        wire.host.ip("address add 2001:db8::55/128 dev eth0")
+        # The process, but no thread to wait for it; or without such a thread (Python 3.12), both.
+        wait_until(lambda: words(program).count("owned") == 2 or "netlink" in words(program), "a snapshot", SNAPSHOTS)
+        limit(0)
+        wire.host.ip("address add 2001:db8::56/128 dev eth0")
+        event(program, "netlink", timeout=SNAPSHOTS)
+        wire.forget()
+        assert wire.ask(TARGET) == [advertise()]
+
+        wire.host.ip("link set eth0 down")
+        event(program, "waiting")
+        limit(0)
+        wire.host.ip("link set eth0 up")
+        assert event(program, "waiting", 2)["message"] == (
+            "waiting for eth0: can't start new thread: too many tasks (systemd: TasksMax; Docker: --pids-limit); "
+            "there are: lo, eth0"
+        )
+        limit(9)
+        event(program, "ready", 2)
+        wait_until(lambda: wire.is_answered(TARGET), "an answer")
+        assert program.stop() == 0
+
+
 def test_a_failure_is_told_at_any_level(wire: Wire) -> None:
     line = failure(wire, "-i", "eth7", "-n", PREFIX, "--no-wait", "--log-level", "fatal")
     assert line["event"] == "failed"
