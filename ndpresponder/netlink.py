@@ -170,14 +170,17 @@ class Survey(NamedTuple):
     held: tuple[tuple[str, IPv6Address], ...]
 
 
-async def snapshot(ifname: str) -> Snapshot:
-    """Ask the kernel about the interface `ifname`, which can be AUTO. Raises NetlinkError."""
-    return _read(await _ask(ifname), _snapshot)
+async def snapshot(ifname: str, otherwise: str = "") -> Snapshot:
+    """Ask the kernel about the interface `ifname`, which can be AUTO. Raises NetlinkError.
+
+    Where there is no default route, AUTO is the interface `otherwise`, if one is named.
+    """
+    return _read(await _ask(ifname, otherwise), _snapshot)
 
 
 async def survey(ifname: str, prefixes: Sequence[IPv6Network]) -> Survey:
     """Ask the kernel about the interface `ifname`, which can be AUTO, and what lies around it. Raises NetlinkError."""
-    return _read(await _ask(ifname, _SURVEY, *map(str, prefixes)), _survey)
+    return _read(await _ask(ifname, "", _SURVEY, *map(str, prefixes)), _survey)
 
 
 def glance(index: int) -> Snapshot:
@@ -435,17 +438,18 @@ def on_link(own: Iterable[IPv6Interface]) -> list[IPv6Network]:
     return sorted(each for each in networks if each.prefixlen < 128 and not each.is_link_local)
 
 
-def main(ifname: str, what: str = "", *prefixes: str) -> None:
-    """Print the snapshot of one interface as JSON, or its survey."""
+def main(ifname: str, otherwise: str = "", what: str = "", *prefixes: str) -> None:
+    """Print the snapshot of one interface as JSON, or its survey; see snapshot() and survey()."""
     from pyroute2.netlink.rtnl.rtmsg import rtmsg  # noqa: PLC0415 - only this process pays for it
 
     with closing(Kernel()) as kernel:
         defaults = list(_decoded(routes(kernel, is_default), rtmsg))
         if ifname == AUTO:
             best_first = sorted(filter(_is_for_everything, defaults), key=_rank)
-            index = next((index for route in best_first for index, _ in _next_hops(route)), None)
-            if index is None:
+            index = next((index for route in best_first for index, _ in _next_hops(route)), 0)
+            if not index and not otherwise:
                 sys.exit("the main routing table has no IPv6 default route")
+            index = index or if_nametoindex(otherwise)
         else:
             index = if_nametoindex(ifname)
         found = list(addresses(_dump_of_addresses(kernel)))

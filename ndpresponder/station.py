@@ -16,12 +16,12 @@ from .config import STATIC, ConfigError, Interface, Multicast
 from .containers import DOCKER, State, rules, source_of
 from .link import Link, NotEthernetError
 from .responder import Tally, deaf_minutes
-from .uplink import Condition, News, Shared, Uplink, wait
+from .uplink import Condition, News, Shared, Uplink, rest_after, wait
 
 _RETRY = 0.5
 """Seconds between two looks at whether a missing interface is back."""
-_RETRY_AUTO = 5.0
-"""The same for a default route, which costs a snapshot; where there is netlink, it is told of at once."""
+_RETRY_AUTO = 30.0
+"""The same for a default route, which costs a snapshot. It is told of at once, but a snapshot can fail."""
 _PAUSE = 0.2
 """Seconds between losing a link and opening one."""
 _DEAF = 3
@@ -254,12 +254,15 @@ class Station:
 
     async def _open(self) -> Link:
         """Return the link, as soon as the interface is there and up."""
+        loop = asyncio.get_running_loop()
         while True:
+            begun = loop.time()
             try:
                 return await self._attempt()
             except _ObstacleError as obstacle:
                 self._wait_for(obstacle)
             if self.config.ifname == netlink.AUTO:
+                await asyncio.sleep(rest_after(loop.time() - begun))
                 await wait(self._news.uplink, _RETRY_AUTO)
             else:
                 await wait(self._news.link, _RETRY)

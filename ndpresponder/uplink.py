@@ -414,7 +414,7 @@ class Uplink:
             try:
                 async with self._shared.looking:
                     begun = loop.time()
-                    snapshot = await netlink.snapshot(self._config.ifname)
+                    snapshot = await netlink.snapshot(self._config.ifname, self._ifname)
             except netlink.NetlinkError as error:
                 patience = _RETRY
                 if str(error) != self._unknown:

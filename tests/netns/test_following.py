@@ -170,6 +170,32 @@ def test_auto_waits_while_the_default_route_is_a_tunnels(wire: Wire) -> None:
     assert wire.ask(TARGET) == [advertise()]
 
 
+def test_auto_stays_where_it_is_while_there_is_no_default_route(wire: Wire) -> None:
+    wire.host.ip("-6 route add default via fe80::1 dev eth0")
+    program = wire.start("-i", "auto", "-n", PREFIX)
+    event(program, "ready", timeout=SNAPSHOTS)
+
+    wire.host.ip("-6 route del default")
+    wire.host.ip(f"address add {INSIDE}/128 dev eth0")
+    event(program, "owned", timeout=SNAPSHOTS)
+    # The kernel answers, and nobody else.
+    wire.forget()
+    assert [frame[58] for frame in wire.ask(INSIDE)] == [0x60]
+    assert [line["event"] for line in events(program)] == ["ready", "owned"]
+
+
+def test_waiting_for_a_default_route_is_no_busy_loop(wire: Wire, tmp_path: Path) -> None:
+    looks = tmp_path / "looks"
+    (tmp_path / "pyroute2.py").write_text(f"open({str(looks)!r}, 'a').write('.'); raise ImportError('broken')")
+    program = wire.start("-i", "auto", "-n", PREFIX, environment={"PYTHONPATH": str(tmp_path)})
+    event(program, "waiting", timeout=SNAPSHOTS)
+
+    flap = "while :; do ip -6 route add unreachable default; ip -6 route del unreachable default; done"
+    wire.host.run("timeout", "2", "sh", "-c", flap, check=False)
+    # One, and those in two seconds, before each of which there is a fifth of a second.
+    assert len(looks.read_text()) <= 11
+
+
 def test_thousands_of_routes_in_a_burst_change_nothing(wire: Wire) -> None:
     program = wire.answering()
     wire.host.batch(f"route add 2001:db8:{number:x}::/48 dev eth0" for number in range(1, 5001))

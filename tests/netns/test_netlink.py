@@ -171,6 +171,8 @@ def test_auto_without_a_default_route(host: Namespace, route: str) -> None:
         host.ip(f"-6 route add {route}")
     with pytest.raises(NetlinkError, match=r"^the main routing table has no IPv6 default route$"):
         look(host, netlink.AUTO)
+    with host.entered():
+        assert asyncio.run(snapshot(netlink.AUTO, "eth1")).ifname == "eth1"
 
 
 @pytest.mark.parametrize(
@@ -281,7 +283,7 @@ def test_a_host_with_very_many_routes(crowded: Namespace, record_property: Calla
     }
 
 
-@pytest.mark.parametrize("arguments", [(), ("survey", "2001:db8:1::/64")], ids=["snapshot", "survey"])
+@pytest.mark.parametrize("arguments", [(), ("", "survey", "2001:db8:1::/64")], ids=["snapshot", "survey"])
 def test_very_many_routes_take_no_memory(
     crowded: Namespace, arguments: tuple[str, ...], record_property: Callable[[str, object], None]
 ) -> None:
