@@ -38,6 +38,7 @@ from .rtnetlink import (
     NLM_F_CREATE_OR_REPLACE,
     NLM_F_DUMP,
     Kernel,
+    attribute,
     attributes,
     messages,
 )
@@ -56,6 +57,7 @@ _RTM_GETROUTE = 26
 _RTM_NEWNEIGH = 28
 _RTM_DELNEIGH = 29
 _RTM_GETNEIGH = 30
+_RTM_GETNEXTHOP = 106
 _RTN_UNICAST = 1
 _ROUTE_TYPES = {1: "unicast", 2: "local", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
 _RT_TABLE_MAIN = 254
@@ -65,6 +67,8 @@ _RTPROT = {2: "kernel", 9: "ra", 16: "dhcp"}
 _RTA_DST = 1
 _RTA_OIF = 4
 _RTA_GATEWAY = 5
+_RTA_MULTIPATH = 9
+_RTA_NH_ID = 30
 _IFLA_MASTER = 10  # linux/if_link.h
 _IFLA_LINKINFO = 18
 _IFLA_INFO_SLAVE_KIND = 4
@@ -73,6 +77,12 @@ _IFA_LOCAL = 2
 _IFA_F_DADFAILED = 0x08
 _IFA_F_TENTATIVE = 0x40
 _ADDRESS_SIZE = 16
+
+# linux/nexthop.h
+_NHA_ID = 1
+_NHA_GROUP = 2
+_NHA_OIF = 5
+_NHA_GATEWAY = 6
 
 # linux/neighbour.h
 NUD_INCOMPLETE = 0x01
@@ -102,6 +112,8 @@ _MESSAGE = Struct("=IH10xxB2xI")
 _IFINFOMSG = Struct("=4xi8x")  # struct ifinfomsg: interface
 _IFADDRMSG = Struct("=BBBxI")  # struct ifaddrmsg: family, length of the prefix, flags, interface
 _RTMSG = Struct("=BB5xB4x")  # struct rtmsg: family, length of the destination, type
+_NHMSG = Struct("=B3x4x")  # struct nhmsg: family
+_NEXTHOP_GRP = Struct("=4s4x")  # struct nexthop_grp: number
 _NDMSG = Struct("=B3xiHBB")  # struct ndmsg: family, interface, state, flags, type
 
 _LONGEST_SNAPSHOT = 30.0
@@ -379,6 +391,33 @@ def _has_deletion(events: socket) -> bool:
         return True
 
 
+def _spelled_out(kernel: Kernel, dump: Iterable[bytes]) -> Iterator[bytes]:
+    """Messages about routes, with the paths of those that only name a next hop: one message for each.
+
+    That is what the kernel writes with net.ipv4.nexthop_compat_mode 0, as some routing daemons advise.
+    """
+    for route in dump:
+        values = dict(attributes(route, HEADER.size + _RTMSG.size))
+        if _RTA_NH_ID not in values or values.keys() & {_RTA_OIF, _RTA_MULTIPATH}:
+            yield route
+            continue
+        named = _next_hop(kernel, values[_RTA_NH_ID])
+        group = (_next_hop(kernel, number) for (number,) in _NEXTHOP_GRP.iter_unpack(named.get(_NHA_GROUP, b"")))
+        for hop in (named, *group):
+            pairs = (_RTA_OIF, hop.get(_NHA_OIF)), (_RTA_GATEWAY, hop.get(_NHA_GATEWAY))
+            path = b"".join(attribute(kind, value) for kind, value in pairs if value)
+            yield (len(route) + len(path)).to_bytes(4, sys.byteorder) + route[4:] + path
+
+
+def _next_hop(kernel: Kernel, number: bytes) -> dict[int, bytes]:
+    """The attributes of a next hop, or of a group of them; none if it is no more."""
+    try:
+        [found] = kernel.request(_RTM_GETNEXTHOP, 0, _NHMSG.pack(0), (_NHA_ID, number))
+    except FileNotFoundError:
+        return {}
+    return dict(attributes(found, HEADER.size + _NHMSG.size))
+
+
 def is_default(message: bytes) -> bool:
     """Whether a message is about a default route that leads somewhere. Any bytes give a value."""
     return _destination(message) == (0, _RTN_UNICAST)
@@ -398,7 +437,7 @@ def leads_to(prefixes: Iterable[IPv6Network]) -> Callable[[bytes], bool]:
         dst_len, _ = _destination(message)
         if not 0 < dst_len <= 128:
             return dst_len == 0
-        values = (value for attribute, value in attributes(message, HEADER.size + _RTMSG.size) if attribute == _RTA_DST)
+        values = (value for kind, value in attributes(message, HEADER.size + _RTMSG.size) if kind == _RTA_DST)
         first = int.from_bytes(next(values, b""))
         at = bisect_right(firsts, first | (1 << 128 - dst_len) - 1) - 1
         return at >= 0 and lasts[at] >= first
@@ -443,7 +482,7 @@ def main(ifname: str, otherwise: str = "", what: str = "", *prefixes: str) -> No
     from pyroute2.netlink.rtnl.rtmsg import rtmsg  # noqa: PLC0415 - only this process pays for it
 
     with closing(Kernel()) as kernel:
-        defaults = list(_decoded(routes(kernel, is_default), rtmsg))
+        defaults = list(_decoded(_spelled_out(kernel, routes(kernel, is_default)), rtmsg))
         if ifname == AUTO:
             best_first = sorted(filter(_is_for_everything, defaults), key=_rank)
             index = next((index for route in best_first for index, _ in _next_hops(route)), 0)
@@ -466,7 +505,8 @@ def main(ifname: str, otherwise: str = "", what: str = "", *prefixes: str) -> No
             wanted = list(map(IPv6Network, prefixes)) or on_link(each.address for each in own)
             links = dict(if_nameindex())
             reply["prefixes"] = list(map(str, wanted))
-            described = _described(_decoded(routes(kernel, leads_to(wanted)), rtmsg), links)
+            around = _spelled_out(kernel, routes(kernel, leads_to(wanted)))
+            described = _described(_decoded(around, rtmsg), links)
             reply["routes"] = list(dict.fromkeys(described))
             held = ((links[on], address.ip) for on, address, _ in found if on != index and on in links)
             reply["held"] = [(name, str(address)) for name, address in held if any(address in each for each in wanted)]

@@ -52,11 +52,16 @@ def messages(datagram: bytes) -> Iterator[tuple[int, int, int, bytes]]:
         at += (length + 3) & ~3
 
 
+def attribute(kind: int, value: bytes) -> bytes:
+    """Return an attribute as it is written, padded."""
+    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value + bytes(-len(value) % 4)
+
+
 def attributes(message: bytes, at: int) -> Iterator[tuple[int, bytes]]:
     """Yield the type and the value of each attribute from `at` on. Any bytes give some."""
     while at + _ATTRIBUTE.size <= len(message):
-        length, attribute = _ATTRIBUTE.unpack_from(message, at)
-        yield attribute, message[at + _ATTRIBUTE.size : at + length]
+        length, kind = _ATTRIBUTE.unpack_from(message, at)
+        yield kind, message[at + _ATTRIBUTE.size : at + length]
         at += max(_ATTRIBUTE.size, (length + 3) & ~3)
 
 
@@ -91,8 +96,7 @@ class Kernel:
         Of a table that changes without end, this is what the last attempt gave. Raises OSError where the kernel
         refuses.
         """
-        for attribute, value in values:
-            body += _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), attribute) + value + bytes(-len(value) % 4)
+        body += b"".join(attribute(*each) for each in values)
         for _ in range(_ATTEMPTS):
             self._number += 1
             header = HEADER.pack(HEADER.size + len(body), kind, flags | _NLM_F_REQUEST | _NLM_F_ACK, self._number, 0)

@@ -224,6 +224,39 @@ def test_the_gateway_at_a_glance(host: Namespace, words: list[str], gateways: li
     assert {*look(host).gateways} >= {*seen}
 
 
+@pytest.mark.parametrize("compatible", [0, 1])
+@pytest.mark.parametrize(
+    ("words", "gateways"),
+    [
+        (["nexthop add id 7 via fe80::1 dev eth0"], ["fe80::1"]),
+        (["-6 nexthop add id 7 dev eth0"], []),
+        (
+            [
+                "nexthop add id 1 via 2001:db8:1::1 dev eth0",
+                "nexthop add id 2 via fe80::2 dev eth0",
+                "nexthop add id 3 via fe80::3 dev eth1",
+                "nexthop add id 7 group 1/2/3",
+            ],
+            ["2001:db8:1::1", "fe80::2"],
+        ),
+    ],
+    ids=["one", "no-gateway", "group"],
+)
+def test_routes_that_name_a_next_hop(
+    host: Namespace, words: list[str], gateways: list[str], *, compatible: int
+) -> None:
+    host.sysctl("net/ipv4/nexthop_compat_mode", compatible)
+    for each in ("address add 2001:db8:1::2/64 dev eth0", *words, "-6 route add default nhid 7"):
+        host.ip(each)
+
+    assert look(host, netlink.AUTO) == of(["2001:db8:1::2/64"], gateways)
+    assert {*glance_at(host).gateways} <= {*look(host).gateways}
+    routes = survey_of(host, "2001:db8:9::/64").routes
+    found = {each.gateway for each in routes if each.ifname == "eth0" and not each.prefix.prefixlen}
+    assert found - {None} == {*map(IPv6Address, gateways)}
+    assert found
+
+
 def test_a_glance_at_what_is_no_more(host: Namespace) -> None:
     with host.entered(), pytest.raises(OSError, match=r"[Nn]o such device"):
         glance(12345)
