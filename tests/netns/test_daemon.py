@@ -605,8 +605,7 @@ def test_a_limit_of_tasks_is_no_end(wire: Wire) -> None:
             wire.host.run(*user, "prlimit", "--pid", pid, f"--nproc={tasks(program) + more}:")
 
         event(program, "owned", timeout=SNAPSHOTS)
-        # Itself, and the one that answers.
-        wait_until(lambda: tasks(program) == 2, "the end of the snapshot")
+        wait_until(lambda: tasks(program) == THREADS, "the end of the snapshot")
         limit(1)
         wire.host.ip("address add 2001:db8::55/128 dev eth0")
         # The process, but no thread to wait for it; or without such a thread (Python 3.12), both.
