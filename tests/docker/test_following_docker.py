@@ -304,8 +304,11 @@ def test_containers_that_end_and_come_back_with_dockerd(record: Record) -> None:
         engine.create_network(EXPOSED)
         engine.run("one", EXPOSED.name, LASTING, RestartPolicy={"Name": "always"})
         lab.start(lab.vps, *engine.ndpresponder("-N", EXPOSED.name))
-        with Solicitor(lab, LASTING) as solicitor:
+        with Solicitor(lab, LASTING, CHANGING) as solicitor:
             solicitor.first_answer(LASTING)
+            # From an engine that ends, nobody hears who was not listening before.
+            engine.run("two", EXPOSED.name, CHANGING)
+            solicitor.first_answer(CHANGING)
             engine.stop_engine()
             stopped = time.monotonic()
             silent = solicitor.last_answer(LASTING) - stopped
