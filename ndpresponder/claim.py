@@ -17,9 +17,14 @@ DIRECTORY = Path((os.environ.get("RUNTIME_DIRECTORY") or "/run/ndpresponder").pa
 _FLOCK = Struct("@hhqqi0q")  # struct flock of fcntl(2): type, whence, start, length, process
 
 
-def _path(configuration: str, directory: Path) -> Path:
+def absolute(configuration: str) -> str:
+    """Return the path of a configuration file as everybody here names it: absolute, without a `..`."""
     # Not by way of its links: those of a volume of Kubernetes lead elsewhere after each change.
-    return directory / os.path.abspath(configuration).replace("%", "%25").replace("/", "%2F")  # noqa: PTH100 - see above
+    return os.path.abspath(configuration)  # noqa: PTH100 - Path.absolute() leaves a .. where it is
+
+
+def _path(configuration: str, directory: Path) -> Path:
+    return directory / absolute(configuration).replace("%", "%25").replace("/", "%2F")
 
 
 class Claim:

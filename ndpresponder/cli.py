@@ -700,5 +700,6 @@ def _warn(message: str) -> None:
 
 def _absolute(path: str | None) -> str | None:
     """Return the path of a file as a daemon tells it."""
-    # Not by way of links: claim.
-    return os.path.abspath(path) if path else None  # noqa: PTH100 - Path.absolute() leaves a .. where it is
+    from .claim import absolute  # noqa: PLC0415 - only what reads a file or asks pays for it
+
+    return absolute(path) if path else None
