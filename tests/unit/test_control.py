@@ -112,6 +112,14 @@ async def reply_to(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, l
     return json.loads(await reader.readline())
 
 
+async def as_many_as_may(path: Path) -> list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """Connect as many clients as there can be, each of which gets a reply."""
+    clients = [await connected(path) for _ in range(MOST_CLIENTS)]
+    for client in clients:
+        assert (await reply_to(*client, json.dumps(STATUS).encode() + b"\n"))["is"] == "well"
+    return clients
+
+
 def test_one_client_and_many_requests(tmp_path: Path) -> None:
     async def test(path: Path) -> None:
         reader, writer = await connected(path)
@@ -148,9 +156,7 @@ def test_a_request_without_end(tmp_path: Path, end: bytes) -> None:
 
 def test_many_clients(tmp_path: Path) -> None:
     async def test(path: Path) -> None:
-        clients = [await connected(path) for _ in range(MOST_CLIENTS)]
-        for client in clients:
-            assert (await reply_to(*client, json.dumps(STATUS).encode() + b"\n"))["is"] == "well"
+        clients = await as_many_as_may(path)
         for _ in range(50):
             reader, writer = await connected(path)
             assert json.loads(await reader.readline()) == {
@@ -267,9 +273,7 @@ def test_those_who_ask_and_leave(tmp_path: Path) -> None:
 
 def test_one_that_is_refused_is_told_why(tmp_path: Path) -> None:
     async def test(path: Path) -> None:
-        clients = [await connected(path) for _ in range(MOST_CLIENTS)]
-        for client in clients:
-            assert (await reply_to(*client, json.dumps(STATUS).encode() + b"\n"))["is"] == "well"
+        clients = await as_many_as_may(path)
         for _ in range(20):
             with pytest.raises(ClientError, match=r"16 clients already; try again later$"):
                 await asyncio.to_thread(ask, "status", print, tmp_path)
